@@ -1,0 +1,57 @@
+"""Every error that Hexcache raises on purpose.
+
+The message is one line that says what is wrong and what to do; what a program may want to act
+on stands in attributes.
+"""
+
+from __future__ import annotations
+
+
+class HexcacheError(Exception):
+    """Root of the tree. `str(error)` is fit for a user's eyes."""
+
+
+class SettingsError(HexcacheError):
+    """A setting that can't be used. `where` is the file or variable, `key` the dotted key."""
+
+    def __init__(self, message: str, *, where: str = "", key: str = "") -> None:
+        super().__init__(message)
+        self.where = where
+        self.key = key
+
+
+class AuthorityError(HexcacheError):
+    """The certificate authority can't be made or loaded."""
+
+
+class StoreError(HexcacheError):
+    """The store can't be opened, or a write to it failed (a full disk, for instance)."""
+
+
+class VerificationError(HexcacheError):
+    """Bytes that aren't what the registry signed. `check` names the check that failed:
+    `gzip`, `message`, `signature`, `repository`, `name`, `checksum`, `key` or `pair`."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.check = check
+
+
+class UpstreamError(HexcacheError):
+    """Upstream gave no usable answer. `status` is its HTTP status where there was one;
+    `retry_after` is in seconds."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class LockFileError(HexcacheError):
+    """A lock file that can't be read."""
+
+
+class RequirementError(HexcacheError):
+    """A version or a version requirement that can't be read."""

@@ -1,0 +1,175 @@
+"""What a URL on the Hex hosts names.
+
+`parse` is pure and total: any host and any request target give a Resource, which is cached and
+verified, or None, which is passed through unstored.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, unquote
+
+REPO_HOST = "repo.hex.pm"
+BUILDS_HOST = "builds.hex.pm"
+HOSTS = (REPO_HOST, BUILDS_HOST)
+PUBLIC_REPOSITORY = "hexpm"
+
+# The URL that mini_repo's users have in their compose files ends in this.
+_MINI_REPO_PREFIX = "/repos/hexpm_mirror"
+
+
+class Origin(StrEnum):
+    """Which of Hex's two hosts, or of their mirrors, has a resource."""
+
+    REPO = "repo"
+    BUILDS = "builds"
+
+
+class Kind(StrEnum):
+    NAMES = "names"
+    VERSIONS = "versions"
+    PACKAGE = "package"
+    TARBALL = "tarball"
+    DOCS = "docs"
+    PUBLIC_KEY = "public_key"
+    INSTALL = "install"  # a versioned file of builds.hex.pm: never changes
+    CSV = "csv"  # an index of installs, signed by the SIGNATURE beside it
+    SIGNATURE = "signature"
+    BUILD = "build"  # any other file of builds.hex.pm: may change
+
+    @property
+    def is_registry(self) -> bool:
+        """Signed registry messages, which decide what else is good."""
+        return self in (Kind.NAMES, Kind.VERSIONS, Kind.PACKAGE)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """`name` is a package, or the path below the host for `/installs` and `/builds`; `version`
+    is set for tarballs and docs. `path` starts with a slash and is what upstream is asked."""
+
+    kind: Kind
+    path: str
+    name: str = ""
+    version: str = ""
+    repository: str = PUBLIC_REPOSITORY
+
+    @property
+    def origin(self) -> Origin:
+        in_builds = (Kind.INSTALL, Kind.CSV, Kind.SIGNATURE, Kind.BUILD)
+        return Origin.BUILDS if self.kind in in_builds else Origin.REPO
+
+    @property
+    def key(self) -> str:
+        """The store's key: the same for whoever asks, whatever headers came along."""
+        return f"{self.origin}{self.path}"
+
+    def __str__(self) -> str:
+        """How logs and messages name it."""
+        if self.kind in (Kind.TARBALL, Kind.DOCS):
+            return f"{self.kind} {self.name}-{self.version}"
+        if self.kind is Kind.PACKAGE:
+            return f"package {self.name}"
+        return self.path.lstrip("/")
+
+
+def package(name: str) -> Resource:
+    """The registry entry of a package of the public repository."""
+    return Resource(Kind.PACKAGE, f"/packages/{quote(name, safe='')}", name)
+
+
+def tarball(name: str, version: str) -> Resource:
+    return Resource(Kind.TARBALL, f"/tarballs/{_release(name, version)}.tar", name, version)
+
+
+def docs(name: str, version: str) -> Resource:
+    return Resource(Kind.DOCS, f"/docs/{_release(name, version)}.tar.gz", name, version)
+
+
+NAMES = Resource(Kind.NAMES, "/names")
+VERSIONS = Resource(Kind.VERSIONS, "/versions")
+PUBLIC_KEY = Resource(Kind.PUBLIC_KEY, "/public_key")
+
+
+def signature_of(csv: Resource) -> Resource:
+    """The `.signed` beside a CSV."""
+    return Resource(Kind.SIGNATURE, f"{csv.path}.signed", f"{csv.name}.signed")
+
+
+def csv_of(signature: Resource) -> Resource:
+    """The CSV that a `.signed` signs."""
+    return Resource(
+        Kind.CSV, signature.path.removesuffix(".signed"), signature.name.removesuffix(".signed")
+    )
+
+
+# A package is `[a-z][a-z0-9_]*` on hex.pm (hexpm, Package.changeset); self-hosted repositories
+# had capitals. Neither has a dash: the first one ends the name.
+_NAME = r"[A-Za-z][A-Za-z0-9_]*"
+_VERSION = r"[0-9A-Za-z][0-9A-Za-z.+-]*"
+_PACKAGE = re.compile(rf"/packages/({_NAME})")
+_TARBALL = re.compile(rf"/tarballs/({_NAME})-({_VERSION})\.tar")
+_DOCS = re.compile(rf"/docs/({_NAME})-({_VERSION})\.tar\.gz")
+_FILE = re.compile(r"/(?:installs|builds)(?:/(?!\.{1,2}(?:/|$))[0-9A-Za-z_.+~@-]+)+")
+_VERSIONED = re.compile(r"-\d+\.\d+\.\d+[^/]*$")
+_FIXED = {"/names": NAMES, "/versions": VERSIONS, "/public_key": PUBLIC_KEY}
+_MAX_TARGET = 1024
+
+
+def drop_mirror_prefix(target: str) -> str:
+    """What a client of the mirror URL asks for, without mini_repo's path prefix."""
+    if target.startswith(_MINI_REPO_PREFIX + "/"):
+        return target[len(_MINI_REPO_PREFIX) :]
+    return target
+
+
+def origin_of(host: str, target: str) -> Origin:
+    """Where a request is passed through to: `/installs` and `/builds` are redirected to
+    builds.hex.pm by repo.hex.pm, so they start there."""
+    if host == BUILDS_HOST or target.startswith(("/installs/", "/builds/")):
+        return Origin.BUILDS
+    return Origin.REPO
+
+
+def parse(host: str, target: str) -> Resource | None:
+    """The resource that a request target (path and query, as it came) names on a Hex host.
+
+    None for what isn't part of Hex's public repository: private organizations, unknown paths,
+    anything with a query.
+    """
+    if len(target) > _MAX_TARGET or "?" in target or "#" in target:
+        return None
+    try:
+        path = unquote(target, errors="strict")
+    except UnicodeDecodeError:
+        return None
+    if host == REPO_HOST:
+        if fixed := _FIXED.get(path):
+            return fixed
+        if match := _PACKAGE.fullmatch(path):
+            return package(match[1])
+        if match := _TARBALL.fullmatch(path):
+            return tarball(match[1], match[2])
+        if match := _DOCS.fullmatch(path):
+            return docs(match[1], match[2])
+    if host in HOSTS and _FILE.fullmatch(path):
+        return _file(path)
+    return None
+
+
+def _file(path: str) -> Resource:
+    name = path.lstrip("/")
+    if path.startswith("/installs/"):
+        if path.endswith(".csv"):
+            return Resource(Kind.CSV, path, name)
+        if path.endswith(".csv.signed"):
+            return Resource(Kind.SIGNATURE, path, name)
+        if _VERSIONED.search(path):
+            return Resource(Kind.INSTALL, path, name)
+    return Resource(Kind.BUILD, path, name)
+
+
+def _release(name: str, version: str) -> str:
+    return quote(f"{name}-{version}", safe="+")

@@ -1,0 +1,183 @@
+"""Run Hexcache: `hexcache serve`, and the script for a stock mitmdump."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import ctx, exceptions, master, options
+from mitmproxy.addonmanager import Loader
+from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
+
+from hexcache import __version__
+from hexcache.assembly import Parts, assemble
+from hexcache.errors import HexcacheError
+from hexcache.proxy import HexProxy
+from hexcache.settings import LogSettings, Settings, load
+
+
+class MitmdumpScript:
+    """What `mitmdump -s addon/main.py` loads. Sets the mitmproxy options that it needs."""
+
+    def __init__(self) -> None:
+        self.proxy = HexProxy()
+        self.addons = [self.proxy, Banner(self.proxy)]
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option(
+            "hexcache_config", str, "", "Hexcache's settings file (default: proxy.yaml)"
+        )
+
+    def configure(self, updated: set[str]) -> None:
+        if self.proxy.parts is not None:
+            if "hexcache_config" in updated and ctx.options.hexcache_config:
+                raise exceptions.OptionsError("hexcache_config can't be changed while it runs")
+            return
+        config = ctx.options.hexcache_config
+        try:
+            self.proxy.parts = assemble(load(Path(config) if config else None))
+        except HexcacheError as error:
+            raise exceptions.OptionsError(str(error)) from None
+        # Hexcache writes its own line for each request.
+        wanted = {**self.proxy.options(), "flow_detail": 0}
+        ctx.options.update(**{name: value for name, value in wanted.items() if name in ctx.options})
+
+
+class Banner:
+    """Says on standard output where Hexcache listens and what a client has to set."""
+
+    def __init__(self, proxy: HexProxy) -> None:
+        self._proxy = proxy
+
+    def running(self) -> None:
+        parts = self._proxy.parts
+        if parts is not None:
+            server = ctx.master.addons.get("proxyserver")
+            addresses = {
+                instance.mode.type_name: instance.listen_addrs[0][:2]
+                for instance in server.servers
+                if instance.listen_addrs
+            }
+            print(banner(parts, addresses), flush=True)
+
+
+def banner(parts: Parts, addresses: dict[str, tuple[str, int]]) -> str:
+    """`addresses`: mitmproxy's name of the mode → where it really listens."""
+    proxy = _url(addresses.get("regular"))
+    mirror = _url(addresses.get("reverse"))
+    authority = parts.authority
+    lines = [f"Hexcache {__version__}{' is OFFLINE and' if parts.engine.offline else ''} listens."]
+    if proxy:
+        lines += [
+            "A client needs",
+            f"  export HTTPS_PROXY={proxy} https_proxy={proxy}",
+            f"  export HEX_CACERTS_PATH={authority.bundle_path}",
+        ]
+    if mirror:
+        lines += ["or, where no proxy can be set," if proxy else "A client needs"]
+        lines += [f"  export HEX_MIRROR={mirror}"]
+    lines.append(f"The CA's certificate is {authority.certificate_path}")
+    return "\n".join(lines)
+
+
+def _url(address: tuple[str, int] | None) -> str | None:
+    if address is None:
+        return None
+    host, port = address
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host and host[0] != '[' else host}:{port}"
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status. Raises HexcacheError before anything
+    listens."""
+    configure_logging(settings.log)
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    proxy = HexProxy()
+    proxy.parts = assemble(settings)
+    opts = options.Options()
+    running = master.Master(opts)
+    # Only what a proxy needs of mitmproxy's 30 addons. Ours comes first: it brings its own TLS
+    # context, and decides before next_layer does.
+    running.addons.add(
+        core.Core(),
+        disable_h2c.DisableH2C(),
+        proxy,
+        proxyserver.Proxyserver(),
+        next_layer.NextLayer(),
+        tlsconfig.TlsConfig(),
+        Banner(proxy),
+        errorcheck.ErrorCheck(),
+    )
+    opts.update(**proxy.options())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, running, loop)
+    try:
+        await running.run()
+    except SystemExit:
+        # ErrorCheck: a port is taken. The reason has been logged; `done` has not run.
+        await proxy.done()
+        return 1
+    return 0
+
+
+def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
+    """The first signal asks for an orderly end, a second one ends at once."""
+    running.shutdown()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Everything goes to standard error, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("hexcache").setLevel(settings.level.upper())
+    # Its info lines are about each connection; errors of clients' handshakes are warnings.
+    logging.getLogger("mitmproxy").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{at} {level}{_message(record)}"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{at}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+        }
+        fields = getattr(record, "fields", None)
+        line |= {"event": "request", **fields} if fields else {"message": _message(record)}
+        return json.dumps(line, ensure_ascii=False)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """One line: no traceback reaches a user unless the level is debug."""
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        text = f"{text} {type(error).__name__}: {error}"
+        if logging.getLogger("hexcache").isEnabledFor(logging.DEBUG):
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+            return text
+    return " ".join(text.split("\n"))

@@ -1,0 +1,303 @@
+"""proxy.yaml and the environment, made into one frozen Settings.
+
+Whatever is wrong stops the start with one line: where, which key, what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from hexcache.errors import SettingsError
+
+CONFIG_VARIABLE = "HEXCACHE_CONFIG"
+DEFAULT_FILE = Path("proxy.yaml")
+_PREFIX = "HEXCACHE_"
+
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_SIZE_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+class Address(NamedTuple):
+    """Where to listen. Port 0 lets the system choose (for tests)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of "500ms", "5s", "10m", "24h", "7d" or a bare number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", str(value).strip())
+    if isinstance(value, bool) or match is None:
+        raise ValueError("a duration such as 500ms, 5s, 10m, 24h or 7d is wanted")
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes of "500MB" (powers of 1000), "10GiB" (powers of 1024) or a bare number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
+    if isinstance(value, bool) or match is None:
+        raise ValueError("a size such as 500MB or 10GiB is wanted")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_UNITS[match[2]])
+
+
+def _positive_duration(value: object) -> float:
+    if not (seconds := parse_duration(value)):
+        raise ValueError("a duration above 0 is wanted")
+    return seconds
+
+
+def _limit(value: object) -> float | None:
+    return None if value is None or value == "unlimited" else parse_duration(value)
+
+
+def parse_address(value: object) -> Address:
+    """HOST:PORT, an IPv6 host in brackets, "localhost" or an IP address."""
+    if isinstance(value, Address):
+        return value
+    wanted = "an address as HOST:PORT is wanted, for instance 127.0.0.1:8080"
+    try:
+        parts = urlsplit(f"//{value}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not host or port is None or parts.username or parts.path or parts.query:
+        raise ValueError(wanted)
+    return Address(host, port)
+
+
+def _optional_address(value: object) -> Address | None:
+    # YAML 1.1 reads a bare off as false.
+    return None if value in (None, False, "off") else parse_address(value)
+
+
+def _url(value: object) -> str:
+    try:
+        parts = urlsplit(str(value))
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ValueError("a URL such as https://repo.hex.pm is wanted")
+    return str(value).rstrip("/")
+
+
+def _proxy_url(value: object) -> str | None:
+    if value in (None, "", "null"):
+        return None
+    try:
+        return _url(value)
+    except ValueError:
+        # The value may hold a password: it must not stand in the message.
+        raise ValueError("http://[user:password@]host:port is wanted") from None
+
+
+def _ip(value: object) -> str:
+    try:
+        return str(ipaddress.ip_address(str(value)))
+    except ValueError:
+        raise ValueError("an IP address is wanted") from None
+
+
+def _listed(value: object) -> object:
+    # From the environment a list comes as "a,b" or "a b".
+    return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
+Limit = Annotated[float | None, BeforeValidator(_limit)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=2**20)]
+Url = Annotated[str, BeforeValidator(_url)]
+Ip = Annotated[str, BeforeValidator(_ip)]
+ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
+OptionalAddress = Annotated[Address | None, NoDecode, BeforeValidator(_optional_address)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
+Ips = Annotated[tuple[Ip, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listen(_Section):
+    proxy: ListenAddress = Address("127.0.0.1", 8080)
+    mirror: OptionalAddress = Address("127.0.0.1", 4000)
+
+
+class CacheSettings(_Section):
+    registry_fresh: Duration = 5.0
+    missing_fresh: Duration = 5.0
+    max_stale: Limit = None
+    size_limit: Size = 10 * 2**30
+    verify: bool = True
+
+
+class UpstreamSettings(_Section):
+    repo: Urls = ("https://repo.hex.pm",)
+    builds: Urls = ("https://builds.hex.pm",)
+    ca_file: Path | None = None
+    public_key: Path | None = None
+    patience: Duration = 2.0
+    timeout: PositiveDuration = 120.0
+    proxy: Annotated[str | None, BeforeValidator(_proxy_url)] = None
+    nameservers: Ips = ()
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """Every setting. Paths are absolute once `load` has made it; durations are seconds, sizes
+    bytes, `None` is "unlimited" or "off"."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        # A compose file hands on what isn't set as an empty variable.
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    listen: Listen = Listen()
+    data: Path = Path("data")
+    offline: bool = False
+    cache: CacheSettings = CacheSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    log: LogSettings = LogSettings()
+    shutdown_grace: Duration = 10.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # What `load` passes is the file's content: the environment goes before it.
+        return env_settings, init_settings
+
+
+def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from `config` (else $HEXCACHE_CONFIG, else ./proxy.yaml if there is one), the
+    environment, which goes before the file, and `overrides` (top-level keys), which go before
+    both. Raises SettingsError."""
+    path = find_config(config)
+    content = _read(path) if path else {}
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+    base = path.parent if path else Path.cwd()
+    return settings.model_copy(
+        update={
+            "data": _absolute(settings.data, base),
+            "upstream": settings.upstream.model_copy(
+                update={
+                    "ca_file": _absolute(settings.upstream.ca_file, base),
+                    "public_key": _absolute(settings.upstream.public_key, base),
+                }
+            ),
+            **(overrides or {}),
+        }
+    )
+
+
+def find_config(config: Path | None = None) -> Path | None:
+    """The file that `load` reads, absolute. Raises SettingsError if it was named, but isn't
+    there."""
+    named = config or (Path(value) if (value := os.environ.get(CONFIG_VARIABLE)) else None)
+    if named is None:
+        return DEFAULT_FILE.absolute() if DEFAULT_FILE.is_file() else None
+    if not named.is_file():
+        raise SettingsError(
+            f"{named}: no such file; name one with --config or {CONFIG_VARIABLE}", where=str(named)
+        )
+    return named.absolute()
+
+
+def _absolute(path: Path | None, base: Path) -> Path | None:
+    return None if path is None else base / path.expanduser()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    where = str(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}", where=where) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not a UTF-8 text", where=where) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it can't be read"
+        raise SettingsError(f"{path}{line}: not YAML: {problem}", where=where) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(f"{path}: KEY: VALUE lines are wanted, see proxy.yaml", where=where)
+    # A section whose settings are all commented out is an empty one.
+    return {key: {} if value is None else value for key, value in content.items()}
+
+
+def _variables() -> Iterator[str]:
+    """Every environment variable that Hexcache reads."""
+    yield CONFIG_VARIABLE
+    for name, field in Settings.model_fields.items():
+        yield f"{_PREFIX}{name.upper()}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            for key in field.annotation.model_fields:
+                yield f"{_PREFIX}{name.upper()}__{key.upper()}"
+
+
+def _refuse_unknown_variables() -> None:
+    known = set(_variables())
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            raise SettingsError(
+                f"environment: {name} is not a setting; proxy.yaml lists them all",
+                where="environment",
+                key=name,
+            )
+
+
+def _explain(error: ValidationError, path: Path | None) -> SettingsError:
+    first = error.errors()[0]
+    # Positions in a list and pydantic's own markers say nothing to a user.
+    location = [part for part in first["loc"] if isinstance(part, str)][:2]
+    key = ".".join(location)
+    variable = _PREFIX + "__".join(location).upper()
+    where = f"environment: {variable}" if os.environ.get(variable) else f"{path}: {key}"
+    if first["type"] == "extra_forbidden":
+        message = f"{where} is not a setting; proxy.yaml lists them all"
+    else:
+        reason = first["msg"].removeprefix("Value error, ")
+        value = repr(first["input"])
+        # A URL with user:password@ must not reach a log.
+        shown = "" if "@" in value or "proxy" in location else f" (it is {value})"
+        message = f"{where}: {reason[0].lower()}{reason[1:]}{shown}"
+    return SettingsError(message, where=str(path or "environment"), key=key)

@@ -1,0 +1,440 @@
+"""Entries and bodies on disk.
+
+Two rows in diskcache make an entry: `m:KEY` describes it, `b:KEY@SHA256` is its body. The body is
+written first, so that what is described is there; a body that lost its description after a
+`kill -9` is cleaned up at the next start. Every body is hashed before it is handed out: what is
+damaged, cut off or planted is a miss, and its entry is dropped.
+
+Reads of small things are done in place (microseconds); writes and large reads in one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import diskcache
+
+from hexcache.disk import Adopted, SafeDisk
+from hexcache.errors import StoreError
+from hexcache.messages import Content
+from hexcache.resources import Kind
+from hexcache.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 64 * 2**10
+# Hashing this much takes less time than handing it to a thread.
+_HASH_IN_PLACE = 128 * 2**10
+# How far below the limit an eviction goes, so that not every write evicts.
+_EVICT_TO = 0.95
+# Descriptions kept in memory, about 1 kB each.
+_REMEMBERED = 50_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What is known of a stored body. Times are seconds since the epoch: `stored_at` when the
+    body came, `checked_at` when upstream last said it is current, `used_at` when a client last
+    got it. `generation` ties a `.signed` to its CSV's SHA-256."""
+
+    key: str
+    kind: Kind
+    sha256: str
+    size: int
+    etag: str
+    last_modified: str
+    content_type: str
+    stored_at: float
+    checked_at: float
+    used_at: float
+    generation: str = ""
+
+    @property
+    def body_key(self) -> str:
+        return f"b:{self.key}@{self.sha256}"
+
+
+@dataclass(frozen=True)
+class FileBody:
+    """A verified body in an open file, sent from `start` up to `stop`."""
+
+    file: BinaryIO
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        with self.file as file:
+            position = self.start
+            while position < self.stop:
+                size = min(_CHUNK, self.stop - position)
+                chunk = await loop.run_in_executor(None, os.pread, file.fileno(), size, position)
+                if not chunk:
+                    raise StoreError("a stored file got shorter while it was sent")
+                position += len(chunk)
+                yield chunk
+
+
+class Store:
+    """The store in one directory, for one process at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        cache: diskcache.Cache,
+        lock: int,
+        *,
+        limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._cache = cache
+        self._lock = lock
+        self._limit = limit
+        self._clock = clock
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="hexcache-store")
+        self._entries: dict[str, Entry] = {}
+        self._used: dict[str, float] = {}
+        self.evictions = 0
+        self.damaged = 0
+
+    @classmethod
+    def open(cls, directory: Path, *, limit: int, clock: Callable[[], float]) -> Store:
+        """Open `directory`, made with mode 0700 if it isn't there. Raises StoreError: it can't be
+        written, or another process has it. A database that is no longer readable is put
+        aside, with a warning, and the store starts empty."""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{directory} can't be written: {error.strerror}; make it writable or change `data`"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise StoreError(
+                f"{directory} is in use by another Hexcache; stop it or change `data`"
+            ) from None
+        try:
+            (directory / "partial").mkdir(mode=0o700, exist_ok=True)
+            for part in (directory / "partial").glob("*.part"):
+                part.unlink()
+            cache = _open_cache(directory / "entries")
+        except OSError as error:
+            os.close(lock)
+            raise StoreError(f"{directory} can't be used: {error}") from None
+        return cls(directory, cache, lock, limit=limit, clock=clock)
+
+    async def close(self) -> None:
+        """Write what is only in memory and let go of the directory."""
+        with contextlib.suppress(StoreError):
+            await self.flush()
+        await self._in_thread(self._cache.close)
+        self._executor.shutdown()
+        self._cache.close()
+        os.close(self._lock)
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of `key`, without a look at its body."""
+        if entry := self._entries.get(key):
+            return entry
+        entry = self._decode(self._read_row(f"m:{key}"), key)
+        if entry is not None:
+            if len(self._entries) >= _REMEMBERED:
+                self._entries.clear()
+            self._entries[key] = entry
+        return entry
+
+    async def read(self, entry: Entry) -> Content | FileBody | None:
+        """The body of `entry`, hashed and found good; None (and the entry is gone) if it isn't."""
+        value = self._read_row(entry.body_key)
+        if isinstance(value, bytes):
+            if len(value) == entry.size and _digest(value) == entry.sha256:
+                return Content(value)
+        elif value is not None:
+            good = False
+            try:
+                if entry.size <= _HASH_IN_PLACE:
+                    good = _is_good(value, entry)
+                else:
+                    loop = asyncio.get_running_loop()
+                    good = await loop.run_in_executor(None, _is_good, value, entry)
+            finally:
+                if not good:
+                    value.close()
+            if good:
+                return FileBody(value, 0, entry.size)
+        self.damaged += 1
+        logger.warning("the stored copy of %s is damaged or gone: dropped", entry.key)
+        await self._drop_if_same(entry)
+        return None
+
+    async def put(self, *items: tuple[Entry, bytes | Path]) -> None:
+        """Store entries with their bodies, all of them or none; a Path is moved in. Raises
+        StoreError, and then what was stored before still is."""
+        await self._in_thread(self._put, items)
+        for entry, _ in items:
+            self._entries[entry.key] = entry
+            self._used.pop(entry.key, None)
+        if await self._in_thread(self._cache.volume) > self._limit:
+            await self._in_thread(self._evict, {entry.key for entry, _ in items})
+
+    async def update(self, *entries: Entry) -> None:
+        """Change what is known of stored bodies (never their `sha256`). In memory at once, on disk
+        as far as the disk lets us: losing it costs a question to upstream, no more."""
+        for entry in entries:
+            self._entries[entry.key] = entry
+        try:
+            await self._in_thread(self._write_meta, entries)
+        except StoreError as error:
+            logger.warning("%s", error)
+
+    def touch(self, entry: Entry) -> None:
+        """Note that a client got it; written by `flush`."""
+        self._used[entry.key] = self._clock()
+
+    async def flush(self) -> None:
+        """Write the times of last use."""
+        used, self._used = self._used, {}
+        entries = [
+            replace(entry, used_at=max(used_at, entry.used_at))
+            for key, used_at in used.items()
+            if (entry := self.get(key)) is not None
+        ]
+        for entry in entries:
+            self._entries[entry.key] = entry
+        await self._in_thread(self._write_meta, entries)
+
+    async def delete(self, key: str) -> None:
+        entry = self.get(key)
+        self._entries.pop(key, None)
+        await self._in_thread(self._delete_rows, [f"m:{key}", entry.body_key if entry else ""])
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in no order."""
+        for row in self._row_keys():
+            if row.startswith("m:") and (entry := self.get(row[2:])) is not None:
+                yield entry
+
+    def spool(self, limit: int) -> Spool:
+        """A place to collect a body of at most `limit` bytes, which `put` takes later."""
+        # Nothing may be so large that storing it would drive out everything else.
+        return Spool(self._directory / "partial", limit=min(limit, max(self._limit // 2, 2**20)))
+
+    def statistics(self) -> dict[str, int]:
+        """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
+        return {
+            "bytes": int(self._cache.volume()),
+            "limit": self._limit,
+            "evictions": self.evictions,
+            "damaged": self.damaged,
+        }
+
+    # What follows runs in the store's thread, except the reads.
+
+    async def _in_thread[T](self, function: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        # A client that hangs up must not leave a write half awaited.
+        return await asyncio.shield(loop.run_in_executor(self._executor, _guarded, function, *args))
+
+    def _put(self, items: Iterable[tuple[Entry, bytes | Path]]) -> None:
+        items = list(items)
+        old = [entry for item, _ in items if (entry := self._stored(item.key)) is not None]
+        with self._cache.transact():
+            for entry, body in items:
+                value = Adopted(body) if isinstance(body, Path) else body
+                self._cache.set(entry.body_key, value)
+            self._write_meta([entry for entry, _ in items])
+        kept = {entry.body_key for entry, _ in items}
+        self._delete_rows([entry.body_key for entry in old if entry.body_key not in kept])
+
+    def _write_meta(self, entries: Iterable[Entry]) -> None:
+        entries = list(entries)
+        if not entries:
+            return
+        with self._cache.transact():
+            for entry in entries:
+                fields = asdict(entry)
+                del fields["key"]
+                self._cache.set(f"m:{entry.key}", json.dumps(fields).encode())
+
+    def _delete_rows(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key:
+                self._cache.delete(key)
+
+    def _stored(self, key: str) -> Entry | None:
+        return self._decode(self._read_row(f"m:{key}"), key)
+
+    def _evict(self, spare: set[str]) -> None:
+        """Delete tarballs and the like by last use, then registry entries, until there is room."""
+        used = dict(self._used)
+        entries = [
+            entry
+            for row in self._row_keys()
+            if row.startswith("m:") and (entry := self._stored(row[2:])) is not None
+        ]
+        entries.sort(key=lambda e: (e.kind.is_registry, used.get(e.key, e.used_at)))
+        for entry in entries:
+            if self._cache.volume() <= self._limit * _EVICT_TO:
+                break
+            if entry.key in spare:
+                continue
+            self._delete_rows([f"m:{entry.key}", entry.body_key])
+            self._entries.pop(entry.key, None)
+            self.evictions += 1
+
+    async def _drop_if_same(self, entry: Entry) -> None:
+        # Meanwhile a good copy may have come.
+        current = self.get(entry.key)
+        if current is not None and current.sha256 == entry.sha256:
+            with contextlib.suppress(StoreError):
+                await self.delete(entry.key)
+
+    def _row_keys(self) -> list[str]:
+        with contextlib.suppress(sqlite3.Error):
+            return [key for key in self._cache if isinstance(key, str)]
+        return []
+
+    def _read_row(self, key: str) -> Any:
+        try:
+            return self._cache.get(key, read=True)
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            logger.warning("the store can't be read: %s", error)
+            return None
+
+    def _decode(self, value: Any, key: str) -> Entry | None:
+        if not isinstance(value, bytes):
+            if value is not None:
+                value.close()
+            return None
+        try:
+            fields = json.loads(value)
+            entry = Entry(key=key, **{**fields, "kind": Kind(fields["kind"])})
+            valid = (
+                isinstance(entry.sha256, str)
+                and isinstance(entry.size, int)
+                and all(
+                    isinstance(text, str) and text.isprintable()
+                    for text in (entry.etag, entry.last_modified, entry.content_type)
+                )
+                and all(
+                    isinstance(number, int | float)
+                    for number in (entry.stored_at, entry.checked_at, entry.used_at)
+                )
+            )
+        except (ValueError, TypeError, KeyError):
+            return None
+        return entry if valid else None
+
+
+def _guarded[T](function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+        raise StoreError(f"the store can't be written: {error}") from None
+
+
+def _open_cache(directory: Path) -> diskcache.Cache:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
+    try:
+        _purge(directory / diskcache.core.DBNAME)
+        return _checked_cache(directory)
+    except sqlite3.DatabaseError as error:
+        aside = directory.with_name(f"entries.damaged-{int(time.time())}")
+        logger.warning(
+            "the store's database is damaged (%s): put aside as %s, starting empty", error, aside
+        )
+        os.replace(directory, aside)
+        directory.mkdir(mode=0o700)
+        return _checked_cache(directory)
+
+
+def _purge(database: Path) -> None:
+    """Delete rows that SafeDisk would never have written, before diskcache sees them."""
+    if not database.exists():
+        return
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone():
+            connection.execute(
+                "DELETE FROM Cache WHERE typeof(key) != 'text' OR raw != 1 OR mode NOT IN (1, 2)"
+                " OR filename GLOB '*..*' OR filename GLOB '/*'"
+            )
+
+
+def _checked_cache(directory: Path) -> diskcache.Cache:
+    cache = diskcache.Cache(
+        str(directory),
+        disk=SafeDisk,
+        # We evict ourselves: diskcache's order knows nothing of registry entries.
+        eviction_policy="none",
+        cull_limit=0,
+        size_limit=2**62,
+        statistics=0,
+        tag_index=0,
+    )
+    try:
+        with warnings.catch_warnings():
+            # What kill -9 left: files without a row, rows without a file, wrong counts.
+            warnings.simplefilter("ignore")
+            cache.check(fix=True)
+            _drop_orphans(cache)
+    except BaseException:
+        cache.close()
+        raise
+    return cache
+
+
+def _drop_orphans(cache: diskcache.Cache) -> None:
+    """Delete bodies that no entry names: `kill -9` came between the two writes."""
+    bodies = set()
+    named = set()
+    for key in list(cache):
+        if key.startswith("b:"):
+            bodies.add(key)
+        elif key.startswith("m:"):
+            value = cache.get(key)
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                named.add(f"b:{key[2:]}@{json.loads(value)['sha256']}")
+    for key in bodies - named:
+        cache.delete(key)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_good(file: BinaryIO, entry: Entry) -> bool:
+    if os.fstat(file.fileno()).st_size != entry.size:
+        return False
+    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # typeshed: no readinto
+    return digest.hexdigest() == entry.sha256
+
+
+def part(body: Content | FileBody, start: int, stop: int) -> Content | FileBody:
+    """The bytes [start, stop) of a stored body."""
+    if isinstance(body, FileBody):
+        return FileBody(body.file, body.start + start, body.start + stop)
+    return Content(body.data[start:stop])

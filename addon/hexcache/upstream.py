@@ -1,0 +1,243 @@
+"""The HTTP client towards Hex and its mirrors.
+
+Whatever goes wrong on the way is one UpstreamError with a line that a user understands. Bodies
+come as they are on the wire: a registry file is a gzip without Content-Encoding, so nothing is
+negotiated and nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from hexcache import __version__
+from hexcache.errors import SettingsError, UpstreamError
+from hexcache.resources import Origin
+from hexcache.settings import Settings
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONNECT_TIMEOUT = 15.0
+_CHUNK = 64 * 2**10
+# RFC 9110 §7.6.1, and what a proxy says to a proxy.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Response:
+    """Upstream's answer. `length` is what Content-Length promised; `framed` tells whether the
+    body's end can be told from a broken connection. `location` is the URL that answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    pairs: tuple[tuple[str, str], ...]
+    length: int | None
+    framed: bool
+    location: str
+    _raw: aiohttp.ClientResponse
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body. Raises UpstreamError if it breaks off."""
+        with _explained(self.location):
+            async for chunk in self._raw.content.iter_chunked(_CHUNK):
+                yield chunk
+
+
+class Upstream:
+    """One per process; `close` it. `own_addresses` are where Hexcache itself listens: a proxy
+    variable that leads back there is left unused, or a request would go round for ever."""
+
+    def __init__(self, settings: Settings, own_addresses: Iterable[tuple[str, int]] = ()) -> None:
+        self._bases = {
+            Origin.REPO: settings.upstream.repo,
+            Origin.BUILDS: settings.upstream.builds,
+        }
+        self._settings = settings.upstream
+        self._own = set(own_addresses)
+        self._ssl = _ssl_context(settings.upstream.ca_file)
+        self._session: aiohttp.ClientSession | None = None
+        self.requests = 0
+
+    def bases(self, origin: Origin) -> Sequence[str]:
+        """Base URLs in the order in which they are to be tried."""
+        return self._bases[origin]
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def get(
+        self, base: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Response]:
+        """GET a public resource, redirects followed. Any status is a Response; UpstreamError is
+        raised if there is none."""
+        url = base + path
+        for _ in range(_MAX_REDIRECTS + 1):
+            async with self.request("GET", url, list((headers or {}).items())) as response:
+                if response.status not in _REDIRECTS or "location" not in response.headers:
+                    encoding = response.headers.get("content-encoding", "identity").lower()
+                    if encoding != "identity" and response.status in (200, 206):
+                        raise UpstreamError(f"{_host(url)} sent the body as {encoding}, unasked")
+                    yield response
+                    return
+                following = urljoin(url, response.headers["location"])
+            if urlsplit(following).scheme != "https" and urlsplit(url).scheme == "https":
+                raise UpstreamError(f"{_host(url)} redirects to {following}, which is not https")
+            url = following
+        raise UpstreamError(f"{_host(base)} redirects more than {_MAX_REDIRECTS} times")
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+    ) -> AsyncIterator[Response]:
+        """One request, redirects not followed. Raises UpstreamError."""
+        if self._session is None:
+            self._session = self._make_session()
+        self.requests += 1
+        with _explained(url):
+            raw = await self._session.request(
+                method,
+                # encoded=True: what the client's path says is what upstream is asked.
+                URL(url, encoded=True),
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+                ssl=self._ssl,
+                proxy=self._proxy_for(url),
+            )
+        try:
+            yield Response(
+                status=raw.status,
+                headers={name.lower(): value for name, value in raw.headers.items()},
+                pairs=tuple(raw.headers.items()),
+                length=raw.content_length,
+                framed=raw.content_length is not None
+                or "chunked" in raw.headers.get("Transfer-Encoding", "").lower(),
+                location=url,
+                _raw=raw,
+            )
+        finally:
+            # Does nothing to a body that was read to its end; the rest is not worth reading.
+            raw.close()
+
+    def _make_session(self) -> aiohttp.ClientSession:
+        nameservers = list(self._settings.nameservers)
+        # The system's resolver by default: it notices a change of network, c-ares doesn't.
+        resolver = (
+            aiohttp.AsyncResolver(nameservers=nameservers)
+            if nameservers
+            else aiohttp.ThreadedResolver()
+        )
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=resolver, limit=64),
+            timeout=aiohttp.ClientTimeout(
+                total=self._settings.timeout, sock_connect=_CONNECT_TIMEOUT
+            ),
+            headers={
+                "User-Agent": f"hexcache/{__version__}",
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+            },
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def _proxy_for(self, url: str) -> str | None:
+        proxy = self._settings.proxy
+        if proxy is None:
+            parts = urlsplit(url)
+            if urllib.request.proxy_bypass(parts.hostname or ""):
+                return None
+            proxy = urllib.request.getproxies_environment().get(parts.scheme)
+            if not proxy:
+                return None
+            if "//" not in proxy:
+                proxy = f"http://{proxy}"
+        parts = urlsplit(proxy)
+        if _is_own((parts.hostname or "", parts.port or 0), self._own):
+            return None
+        return proxy
+
+
+def _is_own(address: tuple[str, int], own: set[tuple[str, int]]) -> bool:
+    local = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
+    host, port = address
+    return any(port == p and (host == h or (host in local and h in local)) for h, p in own)
+
+
+def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            reason = error.strerror or "it holds no certificate"
+            raise SettingsError(
+                f"upstream.ca_file: {ca_file}: {reason}", key="upstream.ca_file"
+            ) from None
+    return context
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2]
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn whatever the client library raises into an UpstreamError. The order goes from the
+    special to the general: aiohttp's errors inherit from each other."""
+    host = _host(url)
+    try:
+        yield
+    except aiohttp.ClientConnectorCertificateError as error:
+        reason = getattr(error.certificate_error, "verify_message", "") or "it isn't trusted"
+        raise UpstreamError(f"{host}: its TLS certificate was refused: {reason}") from None
+    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+        raise UpstreamError(f"{host}: TLS failed: {_brief(error)}") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise UpstreamError(f"{host}: the name can't be resolved") from None
+    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+        raise UpstreamError(f"{host}: the proxy on the way failed: {_brief(error)}") from None
+    except aiohttp.ClientConnectorError as error:
+        reason = error.strerror or _brief(error.os_error)
+        raise UpstreamError(f"{host}: no connection: {reason}") from None
+    except TimeoutError:
+        raise UpstreamError(f"{host}: no answer in time") from None
+    except aiohttp.ClientPayloadError:
+        raise UpstreamError(f"{host}: the connection broke off in the middle") from None
+    except aiohttp.ServerDisconnectedError:
+        raise UpstreamError(f"{host}: the connection was closed without an answer") from None
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
+        raise UpstreamError(f"{host}: {_brief(error)}") from None
+
+
+def _brief(error: BaseException | None) -> str:
+    text = str(error).splitlines()
+    return text[0][:200] if text and text[0] else type(error).__name__
