@@ -42,6 +42,8 @@ from hexcache.errors import AuthorityError
 
 HEX_HOSTS: Final = ("repo.hex.pm", "builds.hex.pm")
 
+_PUBLIC_FILES: Final = ("hexcache-ca.pem", "ca-bundle.pem")
+
 _AUTHORITY_LIFE: Final = timedelta(days=3650)
 _WARN_BEFORE: Final = timedelta(days=30)
 _LEAF_LIFE: Final = timedelta(days=30)
@@ -78,8 +80,7 @@ class Authority:
         self, directory: Path, chain: _Chain, hosts: Sequence[str], now: Callable[[], datetime]
     ) -> None:
         """Use `open`."""
-        self.certificate_path = directory / "hexcache-ca.pem"
-        self.bundle_path = directory / "ca-bundle.pem"
+        self.certificate_path, self.bundle_path = (directory / name for name in _PUBLIC_FILES)
         self.name = chain.root.subject.rfc4514_string()
         self.expires = chain.expires
         self._directory = directory
@@ -107,7 +108,9 @@ class Authority:
           all roots
 
         The first holds everything and is written first, so that a start killed at any point
-        leaves no authority or a whole one; the others are derived from it where they're missing.
+        leaves no authority or a whole one; the others are derived from it where they're missing,
+        the bundle also where it differs. A whole directory can be read-only.
+
         Raises `AuthorityError` if the directory can't be used, or if what is in it is damaged,
         expired, or made for other hosts: clients have trusted it, so it's never replaced.
         """
@@ -115,14 +118,14 @@ class Authority:
             raise ValueError("an authority without hosts would be unconstrained")
         directory = directory.absolute()
         key_path = directory / "mitmproxy-ca.pem"
-        certificate_path = directory / "hexcache-ca.pem"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with _locked(directory):
-                if key_path.exists():
+                # A link to a volume that isn't mounted is no reason for a new authority.
+                if os.path.lexists(key_path):
                     chain = _Chain.load(key_path, hosts, now())
-                elif certificate_path.exists():
-                    raise _unusable(key_path, "is missing, but its root certificate is there")
+                elif any(os.path.lexists(directory / name) for name in _PUBLIC_FILES):
+                    raise _unusable(key_path, "is missing, but its root's certificate is there")
                 else:
                     chain = _Chain.make(hosts, now())
                     _write(key_path, chain.pem(), 0o600)
@@ -292,11 +295,9 @@ def _name(role: str, key: ec.EllipticCurvePrivateKey) -> x509.Name:
 def _constraints(hosts: Sequence[str]) -> x509.NameConstraints:
     """Names below a host are permitted too: RFC 5280 §4.2.1.10 has no way to permit less. A kind
     of name that isn't mentioned would be free, so IP addresses are excluded."""
-    everywhere = ("0.0.0.0/0", "::/0")
-    return x509.NameConstraints(
-        permitted_subtrees=[x509.DNSName(host) for host in sorted(hosts)],
-        excluded_subtrees=[x509.IPAddress(ipaddress.ip_network(net)) for net in everywhere],
-    )
+    permitted = [x509.DNSName(host) for host in sorted(hosts)]
+    excluded = [x509.IPAddress(ipaddress.ip_network(net)) for net in ("0.0.0.0/0", "::/0")]
+    return x509.NameConstraints(permitted, excluded)
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
