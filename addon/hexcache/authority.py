@@ -8,8 +8,8 @@ apply those of a trust anchor (RFC 5280 §6.1), and Erlang doesn't.
 
 One gap is Erlang's: it takes the host from the subject's common name if a certificate has no
 alternative names, and doesn't apply DNS constraints to that. A constraint on the subject wouldn't
-close it, since what is permitted may be followed by a common name, and rustls refuses every
-certificate below such a constraint.
+close it, since what is permitted may be followed by a common name; and older versions of rustls
+(Gleam's) refuse any subject below such a constraint.
 """
 
 from __future__ import annotations
@@ -234,13 +234,12 @@ class _Chain:
             intermediate, root = x509.load_pem_x509_certificates(pem)
             root.verify_directly_issued_by(root)
             intermediate.verify_directly_issued_by(root)
-            extensions = intermediate.extensions
+            constraints = {item.value for item in intermediate.extensions}
         except _PARSE_ERRORS as error:
             raise _unusable(path, "isn't a key with its certificate and a root's") from error
         if key.public_key() != intermediate.public_key():
             raise _unusable(path, "holds a key that isn't its certificate's")
-        constraints = _constraints(hosts)
-        if not any(item.critical and item.value == constraints for item in extensions):
+        if _constraints(hosts) not in constraints:
             raise _unusable(path, f"isn't confined to {' and '.join(hosts)}")
         chain = cls(key, intermediate, root)
         if now >= chain.expires:
@@ -392,9 +391,7 @@ def _start_over(directory: Path) -> str:
 
 
 def _unusable(path: Path, problem: str) -> AuthorityError:
-    return AuthorityError(
-        f"{path} {problem}: restore it from a backup, or {_start_over(path.parent)}"
-    )
+    return AuthorityError(f"{path} {problem}: restore it, or {_start_over(path.parent)}")
 
 
 def _expired(path: Path, expires: datetime) -> AuthorityError:

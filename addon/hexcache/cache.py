@@ -147,7 +147,8 @@ class Engine:
         try:
             return self._judge(resource, await flight.result(), joined)
         except (UpstreamError, VerificationError) as error:
-            logger.warning("%s: the stored copy is served: %s", resource, error)
+            if isinstance(error, VerificationError):
+                logger.error("%s is refused, the stored copy is served: %s", resource, error)
             return Found(entry, Outcome.STALE, detail=str(error))
 
     async def _find_tarball(self, resource: Resource, wishes: Wishes) -> Found | Refused:

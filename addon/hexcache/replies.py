@@ -142,7 +142,9 @@ class Replies:
         headers.append(
             ("Cache-Control", "public, max-age=31536000, immutable" if immutable else "no-cache")
         )
-        if found.outcome is Outcome.STALE and self._may_warn(request.client):
+        # Hex looks at it for registry entries only (lib/hex/http.ex).
+        stale = found.outcome is Outcome.STALE and resource.kind.is_registry
+        if stale and self._may_warn(request.client):
             text = f"hexcache: {found.detail}; this copy is {in_words(age)} old"
             headers.append(("x-hex-message", f"{_quoted(text)};level=warn"))
         return headers

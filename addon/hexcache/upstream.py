@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -226,7 +227,8 @@ def _explained(url: str) -> Iterator[None]:
     except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
         raise UpstreamError(f"{host}: the proxy on the way failed: {_brief(error)}") from None
     except aiohttp.ClientConnectorError as error:
-        reason = error.strerror or _brief(error.os_error)
+        number = error.os_error.errno
+        reason = os.strerror(number) if number else _brief(error.os_error)
         raise UpstreamError(f"{host}: no connection: {reason}") from None
     except TimeoutError:
         raise UpstreamError(f"{host}: no answer in time") from None

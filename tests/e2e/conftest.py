@@ -1,0 +1,93 @@
+"""The whole of it: a real client, a real proxy process, an upstream with TLS, a repository signed
+by hex_core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.clients import require_rebar3
+from support.rebar3 import Rebar3Project
+from support.repository import HexRepository
+from support.running import Running
+from support.upstream import CertificateAuthority, Upstream
+
+
+@dataclass
+class World:
+    """Everything around Hexcache. `settings` are what it needs to live here."""
+
+    directory: Path
+    authority: CertificateAuthority
+    repository: HexRepository
+    upstream: Upstream
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Sections are merged with what the world needs."""
+        base: dict[str, Any] = {
+            "cache": {"registry_fresh": 0, "missing_fresh": 0},
+            "upstream": {
+                "repo": [self.upstream.url],
+                "builds": [self.upstream.url],
+                "ca_file": str(self.authority.ca_file),
+                "public_key": str(self.repository.public_key_file),
+            },
+        }
+        for section, content in changes.items():
+            merge = isinstance(content, dict)
+            base[section] = {**base.get(section, {}), **content} if merge else content
+        return base
+
+    def rebar3(self, ca_file: Path | None, **deps: str) -> Rebar3Project:
+        return Rebar3Project(
+            self.directory / "rebar3",
+            deps or {"alpha": "~> 1.0", "gamma": "0.1.0"},
+            public_key=self.repository.public_key,
+            ca_file=ca_file,
+        )
+
+    def rebuild(self) -> None:
+        """Publish what the repository has by now."""
+        self.upstream.files.clear()
+        self.upstream.files.update(self.repository.build())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    require_rebar3()
+    authority = CertificateAuthority(tmp_path / "upstream")
+    repository = HexRepository(tmp_path / "repository")
+    repository.publish("alpha", "1.0.0", {"beta": "~> 1.0"}, text="alpha one")
+    repository.publish("alpha", "1.1.0", {"beta": "~> 1.0"}, text="alpha one point one")
+    repository.publish("beta", "1.0.0", {"gamma": "~> 0.1"}, optional=("gamma",), text="beta")
+    repository.publish("beta", "1.2.0-rc.1", text="beta rc")
+    repository.publish("gamma", "0.1.0", text="gamma")
+    repository.retire("alpha", "1.0.0", "security", "use 1.1")
+    with Upstream(authority) as upstream:
+        world = World(tmp_path, authority, repository, upstream)
+        world.rebuild()
+        yield world
+
+
+@pytest.fixture
+def hexcache(world: World) -> Iterator[Callable[..., Running]]:
+    """Starts proxies that end with the test."""
+    started: list[Running] = []
+
+    def start(*arguments: str, **changes: Any) -> Running:
+        running = Running(
+            world.directory / f"hexcache{len(started)}",
+            world.settings(**changes),
+            arguments=arguments,
+        )
+        started.append(running)
+        return running.__enter__()
+
+    yield start
+    for running in started:
+        running.__exit__(None, None, None)
+        print(running.log)

@@ -1,0 +1,75 @@
+"""A rebar3 project with a home of its own, fetching from our repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Rebar3Project:
+    """`deps`: package → requirement. rebar3 reads its CA and the repository's key from the global
+    configuration only, and the proxy from the lower-case variable only."""
+
+    def __init__(
+        self, directory: Path, deps: Mapping[str, str], *, public_key: str, ca_file: Path | None
+    ) -> None:
+        self.directory = directory / "project"
+        self.home = directory / "home"
+        (self.directory / "src").mkdir(parents=True)
+        config = self.home / ".config" / "rebar3"
+        config.mkdir(parents=True)
+        key = public_key.strip().replace("\n", "\\n")
+        lines = [
+            f'{{hex, [{{repos, [#{{name => <<"hexpm">>, repo_public_key => <<"{key}">>}}]}}]}}.'
+        ]
+        if ca_file is not None:
+            lines.append(f'{{ssl_cacerts_path, "{ca_file}"}}.')
+        (config / "rebar.config").write_text("\n".join(lines) + "\n")
+        self.write(deps)
+
+    def write(self, deps: Mapping[str, str]) -> None:
+        terms = ", ".join(f'{{{name}, "{requirement}"}}' for name, requirement in deps.items())
+        (self.directory / "rebar.config").write_text(f"{{deps, [{terms}]}}.\n")
+        (self.directory / "src" / "probe.app.src").write_text(
+            '{application, probe, [{vsn, "1"}, {applications, [kernel, stdlib]}]}.\n'
+        )
+
+    def get_deps(
+        self, *, proxy: str | None = None, mirror: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(self.home),
+            "DEBUG": "1",
+        }
+        if proxy:
+            environment["https_proxy"] = proxy
+        if mirror:
+            environment["HEX_CDN"] = mirror
+        return subprocess.run(
+            ["rebar3", "get-deps"],
+            cwd=self.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def wipe(self, *, lock: bool = False) -> None:
+        """Everything that it fetched and cached; with `lock` also rebar.lock."""
+        shutil.rmtree(self.directory / "_build", ignore_errors=True)
+        shutil.rmtree(self.home / ".cache", ignore_errors=True)
+        if lock:
+            (self.directory / "rebar.lock").unlink(missing_ok=True)
+
+    def fetched(self) -> dict[str, str]:
+        """Package → the source of its module."""
+        return {
+            path.parent.parent.name: path.read_text()
+            for path in self.directory.glob("_build/default/lib/*/src/*.erl")
+        }

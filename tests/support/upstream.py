@@ -1,0 +1,391 @@
+"""A stand-in for repo.hex.pm and builds.hex.pm: real sockets, real TLS, Hex's headers, and every
+fault that a bad line has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import hashlib
+import ipaddress
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+WAIT_SECONDS = 30.0
+
+
+class CertificateAuthority:
+    """A throw-away CA and a server certificate for `names`."""
+
+    def __init__(
+        self, directory: Path, names: tuple[str, ...] = ("localhost", "127.0.0.1")
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.ca_file = directory / "upstream-ca.pem"
+        self._chain = directory / "upstream-chain.pem"
+        key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        now = datetime.datetime.now(datetime.UTC)
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream's CA")])
+
+        def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+            return (
+                x509.CertificateBuilder()
+                .issuer_name(issuer)
+                .subject_name(name)
+                .public_key(public)
+                .serial_number(x509.random_serial_number())
+                .not_valid_before(now - datetime.timedelta(days=1))
+                .not_valid_after(now + datetime.timedelta(days=30))
+                .add_extension(
+                    x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False
+                )
+                .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
+            )
+
+        ca = (
+            builder(issuer, key.public_key())
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .add_extension(
+                x509.KeyUsage(True, False, False, False, False, True, True, False, False), True
+            )
+            .sign(key, hashes.SHA256())
+        )
+        server = (
+            builder(
+                x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]),
+                server_key.public_key(),
+            )
+            .add_extension(x509.BasicConstraints(False, None), True)
+            .add_extension(x509.SubjectAlternativeName([_general_name(n) for n in names]), False)
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        self.ca_file.write_bytes(ca.public_bytes(pem))
+        self._chain.write_bytes(
+            server_key.private_bytes(
+                pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + server.public_bytes(pem)
+        )
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._chain)
+        return context
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that came. `status` is what it got, 0 if a fault cut it short."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    status: int
+
+
+@dataclass
+class Answer:
+    """What is about to be sent; faults change it. `cut` ends the connection after so many bytes of
+    the body, `reset` with an RST; `hold` makes the server wait for `release` when so many bytes
+    are sent (-1: before the status line)."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    cut: int | None = None
+    reset: bool = False
+    hold: int | None = None
+    extra: bytes = b""
+    silent: bool = False
+
+
+Fault = Callable[[Answer], None]
+
+
+def status(code: int, **headers: str) -> Fault:
+    """Answer with a status and a small body."""
+
+    def fault(answer: Answer) -> None:
+        answer.status, answer.body = code, b"trouble\n"
+        answer.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer.headers["Content-Length"] = str(len(answer.body))
+
+    return fault
+
+
+def cut(after: int, *, reset: bool = False) -> Fault:
+    """Close (or reset) the connection after so many bytes of the body."""
+
+    def fault(answer: Answer) -> None:
+        answer.cut, answer.reset = after, reset
+
+    return fault
+
+
+def hold(after: int = -1) -> Fault:
+    """Wait for `release()` when so many bytes of the body are sent; -1: before anything is."""
+
+    def fault(answer: Answer) -> None:
+        answer.hold = after
+
+    return fault
+
+
+def closed() -> Fault:
+    """Close the connection without a word."""
+
+    def fault(answer: Answer) -> None:
+        answer.silent = True
+
+    return fault
+
+
+def corrupt(offset: int = 100) -> Fault:
+    """Flip a bit of the body."""
+
+    def fault(answer: Answer) -> None:
+        body = bytearray(answer.body)
+        body[offset % max(len(body), 1)] ^= 1
+        answer.body = bytes(body)
+
+    return fault
+
+
+def longer(extra: bytes = b"surplus") -> Fault:
+    """Send more than Content-Length says."""
+
+    def fault(answer: Answer) -> None:
+        answer.extra = extra
+
+    return fault
+
+
+def replaced(body: bytes, **headers: str) -> Fault:
+    """Another body, and headers that are added."""
+
+    def fault(answer: Answer) -> None:
+        answer.status, answer.body = 200, body
+        answer.headers["Content-Length"] = str(len(body))
+        answer.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+
+    return fault
+
+
+def without(*names: str) -> Fault:
+    """Leave headers out."""
+
+    def fault(answer: Answer) -> None:
+        for name in names:
+            answer.headers.pop(name, None)
+
+    return fault
+
+
+@dataclass
+class _Fault:
+    prefix: str
+    act: Fault
+    times: int | None
+
+
+class Upstream:
+    """Serves `files` (path → body) from a thread of its own while it is entered."""
+
+    def __init__(self, authority: CertificateAuthority | None = None) -> None:
+        self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, tuple[int, str]] = {}
+        self.modified: dict[str, float] = {}
+        self.requests: list[Seen] = []
+        self._faults: list[_Fault] = []
+        self._context = authority.server_context() if authority else None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._released = threading.Event()
+        self._holding = threading.Event()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.start_listening()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._released.set()
+        self.stop_listening()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(WAIT_SECONDS)
+        self._loop.close()
+
+    def fault(self, prefix: str, act: Fault, times: int | None = None) -> None:
+        """Let `act` spoil the answers to paths that start with `prefix`, for so many requests."""
+        self._faults.append(_Fault(prefix, act, times))
+
+    def heal(self) -> None:
+        """No more faults."""
+        self._faults.clear()
+
+    def count(self, prefix: str = "/", status: int | None = None) -> int:
+        """How many requests came for paths that start with `prefix`."""
+        return sum(
+            seen.path.startswith(prefix) and status in (None, seen.status) for seen in self.requests
+        )
+
+    def wait_until_holding(self) -> None:
+        """Return when a request waits in a `hold`."""
+        assert self._holding.wait(WAIT_SECONDS)
+        self._holding.clear()
+
+    def release(self) -> None:
+        """Let go of what waits in a `hold`."""
+        self._released.set()
+
+    def stop_listening(self) -> None:
+        """Refuse connections and drop those that are open."""
+        self._call(self._stop())
+
+    def start_listening(self) -> None:
+        """Listen (again, on the same port)."""
+        self._call(self._start())
+
+    def _call(self, coroutine: object) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)  # type: ignore[arg-type]
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._context, limit=2**20
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+                while await self._one(reader, writer):
+                    pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ", 2)
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head[1:] if line)
+        }
+        await reader.readexactly(int(headers.get("content-length", "0")))
+        answer = self._answer(path, headers)
+        for fault in list(self._faults):
+            if path.startswith(fault.prefix) and fault.times != 0:
+                if fault.times is not None:
+                    fault.times -= 1
+                fault.act(answer)
+        self.requests.append(Seen(method, path, headers, 0 if answer.silent else answer.status))
+        if answer.silent:
+            return False
+        if answer.hold == -1:
+            await self._wait()
+        lines = [f"HTTP/1.1 {answer.status} Reason"]
+        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+        body = b"" if method == "HEAD" or answer.status == 304 else answer.body
+        stop = len(body) if answer.cut is None else min(answer.cut, len(body))
+        if answer.hold is not None and answer.hold >= 0:
+            writer.write(body[: answer.hold])
+            await writer.drain()
+            await self._wait()
+            body = body[answer.hold :]
+            stop = max(stop - answer.hold, 0)
+        writer.write(body[:stop] + answer.extra)
+        await writer.drain()
+        if answer.cut is not None:
+            if answer.reset:
+                raw = writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+            return False
+        return not answer.extra
+
+    async def _wait(self) -> None:
+        self._released.clear()
+        self._holding.set()
+        await asyncio.to_thread(self._released.wait, WAIT_SECONDS)
+
+    def _answer(self, path: str, headers: Mapping[str, str]) -> Answer:
+        if redirect := self.redirects.get(path):
+            return Answer(redirect[0], {"Location": redirect[1], "Content-Length": "0"}, b"")
+        body = self.files.get(path)
+        if body is None:
+            return Answer(404, {"Content-Length": "10"}, b"not found\n")
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        sent = {
+            "Content-Type": "application/octet-stream",
+            "ETag": etag,
+            "Last-Modified": formatdate(self.modified.get(path, 1.7e9), usegmt=True),
+            "Cache-Control": "public, max-age=3600",
+            "Age": "250000",
+            "Accept-Ranges": "bytes",
+        }
+        if headers.get("if-none-match") == etag:
+            return Answer(304, sent, b"")
+        code = 200
+        wanted = headers.get("range", "")
+        if wanted.startswith("bytes=") and headers.get("if-range", etag) == etag:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, stop = int(first), int(last) + 1 if last else len(body)
+            if start >= len(body):
+                return Answer(
+                    416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"}, b""
+                )
+            sent["Content-Range"] = f"bytes {start}-{min(stop, len(body)) - 1}/{len(body)}"
+            code, body = 206, body[start:stop]
+        sent["Content-Length"] = str(len(body))
+        return Answer(code, sent, body)
