@@ -437,9 +437,11 @@ def test_the_authority(authority: Authority, tmp_path: Path) -> None:
     for certificate, length in ((root, 1), (intermediate, 0)):
         extensions = certificate.extensions
         basic = extensions.get_extension_for_class(x509.BasicConstraints)
-        assert basic.critical and basic.value == x509.BasicConstraints(True, length)
+        assert basic.critical
+        assert basic.value == x509.BasicConstraints(True, length)
         usage = extensions.get_extension_for_class(x509.KeyUsage)
-        assert usage.critical and usage.value.key_cert_sign and not usage.value.digital_signature
+        assert (usage.critical, usage.value.key_cert_sign) == (True, True)
+        assert not usage.value.digital_signature
         years = (certificate.not_valid_after_utc - datetime.now(UTC)).days / 365
         assert 9.9 < years <= 10
         assert certificate.not_valid_before_utc < datetime.now(UTC) - timedelta(days=1)
@@ -466,7 +468,8 @@ def test_the_bundle(authority: Authority) -> None:
         return set(ssl.create_default_context(cafile=path).get_ca_certs(binary_form=True))
 
     ours, public = trusted(authority.certificate_path), trusted(certifi.where())
-    assert len(ours) == 1 and len(public) > 100
+    assert len(ours) == 1
+    assert len(public) > 100
     assert trusted(authority.bundle_path) == ours | public
 
 
@@ -714,7 +717,8 @@ def test_expiry(tmp_path: Path, clock: Clock) -> None:
     clock.set(days=3621)
     assert Authority.open(tmp_path, now=clock).expires == authority.expires
     warning = authority.expiry_warning()
-    assert warning is not None and "\n" not in warning
+    assert warning is not None
+    assert "\n" not in warning
     assert f"{authority.name} expires on {authority.expires:%Y-%m-%d}: stop Hexcache" in warning
     clock.set(days=3650)
     with pytest.raises(AuthorityError, match=r"mitmproxy-ca\.pem expired on .*delete the dir"):

@@ -114,6 +114,11 @@ class Engine:
     def _network(self) -> Network:
         return Network.OFFLINE if self.offline else Network.UP
 
+    @property
+    def _served(self) -> Outcome:
+        """What serving from the store without a question is called."""
+        return Outcome.OFFLINE if self.offline else Outcome.HIT
+
     async def _find(self, resource: Resource, request: Request) -> Found | Refused:
         if resource.kind is Kind.TARBALL and self._policy.verify:
             return await self._find_tarball(resource, request.wishes)
@@ -133,7 +138,7 @@ class Engine:
         if decision is Decision.REFUSE or (entry is None and decision is not Decision.FETCH):
             return self._refused(resource)
         if entry is not None and decision is Decision.SERVE:
-            return Found(entry, Outcome.OFFLINE if self.offline else Outcome.HIT)
+            return Found(entry, self._served)
         if entry is not None and decision is Decision.SERVE_STALE:
             return Found(entry, Outcome.STALE, detail="upstream can't be asked")
         if not wishes.no_cache and self._is_known_missing(resource):
@@ -160,8 +165,7 @@ class Engine:
         package = await self._refresher.package(registry_entry) if registry_entry else None
         release = package.by_version.get(resource.version) if package else None
         if entry and release and entry.sha256 == release.outer_checksum:
-            outcome = Outcome.OFFLINE if self.offline else Outcome.HIT
-            return Found(entry, outcome, registry_entry=registry_entry)
+            return Found(entry, self._served, registry_entry=registry_entry)
         # A tarball whose registry entry was lost was verified when it came.
         usable = entry if package is None else None
         if self.offline or wishes.only_if_cached:
@@ -211,7 +215,7 @@ class Engine:
         csv = resources.csv_of(resource)
         pair = self._pairs.get(request.client)
         if pair and pair.csv_key == csv.key and self._clock() - pair.at < _PAIR_SECONDS:
-            return Found(pair.signature, Outcome.HIT, body=pair.body)
+            return Found(pair.signature, self._served, body=pair.body)
         found = await self._find_plain(csv, request.wishes)
         if isinstance(found, Refused):
             return found

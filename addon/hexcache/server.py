@@ -14,12 +14,15 @@ from typing import Any
 from mitmproxy import ctx, exceptions, master, options
 from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
+from mitmproxy.proxy import mode_specs
 
 from hexcache import __version__
 from hexcache.assembly import Parts, assemble
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
 from hexcache.settings import LogSettings, Settings, load
+
+logger = logging.getLogger(__name__)
 
 
 class MitmdumpScript:
@@ -43,10 +46,19 @@ class MitmdumpScript:
         try:
             self.proxy.parts = assemble(load(Path(config) if config else None))
         except HexcacheError as error:
-            raise exceptions.OptionsError(str(error)) from None
+            # mitmdump ends when an error is logged during its start; raised, it would print a
+            # traceback.
+            logger.error("hexcache: %s", error)
+            return
         # Hexcache writes its own line for each request.
-        wanted = {**self.proxy.options(), "flow_detail": 0}
+        wanted = {**self.proxy.options(), "server": True, "flow_detail": 0}
         ctx.options.update(**{name: value for name, value in wanted.items() if name in ctx.options})
+
+    async def running(self) -> None:
+        # mitmdump loads scripts after it has begun to listen where its own options say.
+        server = ctx.master.addons.get("proxyserver")
+        modes = [mode_specs.ProxyMode.parse(mode) for mode in ctx.options.mode]
+        await server.servers.update(modes)
 
 
 class Banner:

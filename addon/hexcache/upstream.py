@@ -241,5 +241,6 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def _brief(error: BaseException | None) -> str:
-    text = str(error).splitlines()
-    return text[0][:200] if text and text[0] else type(error).__name__
+    """The first line of an error's text, which may quote what upstream sent."""
+    text = next(iter(str(error).splitlines()), "")[:200]
+    return text if text and text.isprintable() else type(error).__name__

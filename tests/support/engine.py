@@ -1,0 +1,113 @@
+"""An engine with everything real but mitmproxy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hexcache.cache import Engine
+from hexcache.messages import Headers, Reply, Request, read
+from hexcache.registry import KeyRing
+from hexcache.resources import REPO_HOST
+from hexcache.settings import Settings
+from hexcache.store import Store
+from hexcache.upstream import Upstream
+from support.clock import Clock
+from support.signing import Rel, signer
+from support.upstream import Upstream as FakeHex
+
+
+@dataclass(frozen=True)
+class Got:
+    """A reply with its body read."""
+
+    status: int
+    body: bytes
+    headers: Headers
+    outcome: str
+    detail: str
+
+
+class Bench:
+    """`get` asks the engine; `publish` puts packages at upstream."""
+
+    def __init__(
+        self, directory: Path, fake: FakeHex, clock: Clock, changes: Mapping[str, Any]
+    ) -> None:
+        sections: dict[str, Any] = {
+            "upstream": {"repo": [fake.url], "builds": [fake.url], "patience": 30}
+        }
+        for name, content in changes.items():
+            merge = isinstance(content, dict)
+            sections[name] = {**sections.get(name, {}), **content} if merge else content
+        self.settings = Settings(**sections)
+        self.fake = fake
+        self.clock = clock
+        self.store = Store.open(directory, limit=self.settings.cache.size_limit, clock=clock)
+        self.upstream = Upstream(self.settings)
+        keys = KeyRing([signer().public_key])
+        self.engine = Engine(
+            self.settings, self.store, self.upstream, keys=keys, builds_keys=keys, clock=clock
+        )
+        self._open = True
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            await self.engine.close()
+            await self.upstream.close()
+            await self.store.close()
+
+    async def get(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        host: str = REPO_HOST,
+        client: str = "10.0.0.1",
+        body: bytes = b"",
+        **headers: str,
+    ) -> Got:
+        """Header names are written with underscores."""
+        reply = await self.reply(target, method, host, client, body, headers)
+        return Got(
+            reply.status,
+            await read(reply.body),
+            Headers(reply.headers),
+            str(reply.outcome),
+            reply.detail,
+        )
+
+    async def reply(
+        self,
+        target: str,
+        method: str,
+        host: str,
+        client: str,
+        body: bytes,
+        headers: Mapping[str, str],
+    ) -> Reply:
+        pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        return await self.engine.get(
+            Request(
+                method=method,
+                host=host,
+                target=target,
+                headers=Headers(pairs),
+                body=body,
+                client=client,
+            )
+        )
+
+    def publish(self, name: str, *releases: Rel) -> None:
+        """Upstream's registry entry of a package and its tarballs."""
+        self.fake.files[f"/packages/{name}"] = signer().package(name, releases)
+        for release in releases:
+            self.fake.files[f"/tarballs/{name}-{release.version}.tar"] = release.tarball
+
+    def publish_csv(self, text: bytes) -> None:
+        """Upstream's index of installs and its signature."""
+        self.fake.files["/installs/hex-1.x.csv"] = text
+        self.fake.files["/installs/hex-1.x.csv.signed"] = signer().signed_file(text)
