@@ -484,13 +484,14 @@ class TestOffline:
             "/names",
             "/installs/other.csv",
             "/installs/other.csv.signed",
-            "/repos/acme/packages/bar",
         ):
             got = await offline.get(path)
             assert (got.status, got.outcome) == (504, "offline")
             # Fetching a CSV brings its signature along.
             command = f"http://127.0.0.1:4000{path.removesuffix('.signed')}"
             assert command.encode() in got.body
+        private = await offline.get("/repos/acme/packages/bar")
+        assert (private.status, private.outcome) == (504, "offline")
         assert upstream.requests == []
 
     async def test_command_without_a_mirror(self, bench: Make) -> None:

@@ -87,9 +87,8 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                return self._replies.refuse(
-                    request, None, Refused(504, self._replies.offline(request.target))
-                )
+                reason = "it is passed through, never stored, and Hexcache is offline"
+                return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
             try:
