@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hexcache import freshness, resources
-from hexcache.errors import UpstreamError, VerificationError
+from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.flights import Flight, Flights
-from hexcache.freshness import Copy, Decision, Network, Policy, Wishes
+from hexcache.freshness import Copy, Decision, Network, Policy
+from hexcache.index import VersionsIndex
 from hexcache.messages import Content, Outcome, Reply, Request, read
+from hexcache.pace import Pace
 from hexcache.passing import pass_through
-from hexcache.refresh import Missing, Refresher, Result
+from hexcache.picture import Pictures
+from hexcache.prefetch import Prefetcher
+from hexcache.refresh import Fetched, Missing, Refresher, Result
 from hexcache.registry import KeyRing, Package, Release
 from hexcache.replies import Found, Refused, Replies
-from hexcache.resources import Kind, Resource
+from hexcache.resources import VERSIONS, Kind, Resource
 from hexcache.settings import Settings
 from hexcache.store import Entry, FileBody, Store
+from hexcache.streams import Growing
+from hexcache.transfer import Progress, Transfers
 from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -28,6 +37,9 @@ _REMEMBERED = 10_000
 # A client that got a CSV asks for its signature next, within seconds.
 _PAIR_SECONDS = 60.0
 _PAIRS = 1_000
+# A fetch that takes longer is sent while it comes in; before, an error can still be a clean one.
+_STREAM_AFTER = 0.25
+_STREAMED = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 
 
 @dataclass(frozen=True)
@@ -52,32 +64,49 @@ class Engine:
         keys: KeyRing,
         builds_keys: KeyRing,
         clock: Callable[[], float],
+        pace: Pace | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._upstream = upstream
         self._clock = clock
+        self._pace = pace or Pace()
+        cache, patience = settings.cache, settings.upstream.patience
         self._policy = Policy(
-            registry_fresh=settings.cache.registry_fresh,
-            max_stale=settings.cache.max_stale,
-            patience=settings.upstream.patience,
-            verify=settings.cache.verify,
+            registry_fresh=cache.registry_fresh,
+            max_stale=cache.max_stale,
+            patience=patience,
+            verify=cache.verify,
         )
+        give_up = settings.upstream.give_up
         self._refresher = Refresher(
             store,
-            upstream,
-            keys=keys if settings.cache.verify else None,
-            builds_keys=builds_keys if settings.cache.verify else None,
+            Transfers(upstream, store.spool, give_up=give_up, pace=self._pace),
+            keys=keys if cache.verify else None,
+            builds_keys=builds_keys if cache.verify else None,
             clock=clock,
         )
+        self._index = VersionsIndex(
+            store,
+            self._refresh_versions,
+            fresh=cache.registry_fresh,
+            recheck=cache.registry_recheck if cache.verify else 0.0,
+            patience=patience / 2,
+            clock=clock,
+        )
+        self._prefetcher = Prefetcher(self._may_prefetch, self._prefetch)
+        self._pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._flights: Flights[Result] = Flights()
+        self._progress: dict[str, Progress] = {}
         self._missing: dict[str, float] = {}
         self._pairs: dict[str, _Pair] = {}
         self.offline = settings.offline
 
     async def close(self) -> None:
         """End the fetches that are under way. The store and upstream are the caller's."""
+        await self._prefetcher.close()
+        await self._index.close()
         await self._flights.close()
 
     async def get(self, request: Request) -> Reply:
@@ -94,12 +123,13 @@ class Engine:
             try:
                 found = await self._find(resource, request)
             except VerificationError as error:
-                logger.error("%s is refused: %s", resource, error)
                 found = Refused(502, str(error))
             except UpstreamError as error:
                 found = Refused(504 if error.status is None else 502, str(error))
             if isinstance(found, Refused):
                 return self._replies.refuse(request, resource, found)
+            if isinstance(found, Reply):
+                return found
             reply = await self._replies.serve(request, resource, found)
             if reply is not None:
                 if resource.kind is Kind.CSV:
@@ -109,55 +139,65 @@ class Engine:
             request, resource, Refused(502, "its stored copy is damaged again and again")
         )
 
-    @property
-    def _network(self) -> Network:
-        return Network.OFFLINE if self.offline else Network.UP
+    def _network(self, resource: Resource) -> Network:
+        if self.offline:
+            return Network.OFFLINE
+        return Network.DOWN if self._upstream.is_down(resource.origin) else Network.UP
 
     @property
     def _served(self) -> Outcome:
         """What serving from the store without a question is called."""
         return Outcome.OFFLINE if self.offline else Outcome.HIT
 
-    async def _find(self, resource: Resource, request: Request) -> Found | Refused:
+    async def _find(self, resource: Resource, request: Request) -> Found | Refused | Reply:
         if resource.kind is Kind.TARBALL and self._policy.verify:
-            return await self._find_tarball(resource, request.wishes)
+            return await self._find_tarball(resource, request)
         if resource.kind is Kind.SIGNATURE:
             return await self._find_signature(resource, request)
-        return await self._find_plain(resource, request.wishes)
+        found = await self._find_plain(resource, request)
+        uncertain = (Outcome.STALE, Outcome.OFFLINE)
+        if (
+            isinstance(found, Found)
+            and resource.kind is Kind.PACKAGE
+            and found.outcome in uncertain
+            and self._policy.verify
+        ):
+            return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+        return found
 
-    async def _find_plain(self, resource: Resource, wishes: Wishes) -> Found | Refused:
+    async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
         """Whatever ages: registry messages, CSVs, docs, the public key, installs."""
+        wishes = request.wishes
         entry = self._store.get(resource.key)
         flight = self._flights.get(resource.key)
         copy = None
         if entry is not None:
             age = self._clock() - entry.checked_at
             copy = Copy(entry.kind, age, flight.running_for if flight else None)
-        decision = freshness.decide(copy, self._policy, self._network, wishes)
+        decision = freshness.decide(copy, self._policy, self._network(resource), wishes)
         if decision is Decision.REFUSE or (entry is None and decision is not Decision.FETCH):
             return self._refused(resource)
         if entry is not None and decision is Decision.SERVE:
             return Found(entry, self._served)
         if entry is not None and decision is Decision.SERVE_STALE:
-            return Found(entry, Outcome.STALE, detail="upstream can't be asked")
+            return Found(entry, Outcome.STALE, detail=self._upstream.why_down(resource.origin))
         if not wishes.no_cache and self._is_known_missing(resource):
             return Refused(404, "upstream has no such file")
         flight, joined = self._refresh(resource)
         if entry is None or decision is Decision.FETCH:
-            return self._judge(resource, await flight.result(), joined)
-        patience = self._settings.upstream.patience
+            return await self._land(resource, flight, joined, request)
+        patience = self._policy.patience
         if not await flight.done_within(patience - flight.running_for):
             return Found(entry, Outcome.STALE, detail="upstream is slow")
         try:
             return self._judge(resource, await flight.result(), joined)
         except (UpstreamError, VerificationError) as error:
-            if isinstance(error, VerificationError):
-                logger.error("%s is refused, the stored copy is served: %s", resource, error)
             return Found(entry, Outcome.STALE, detail=str(error))
 
-    async def _find_tarball(self, resource: Resource, wishes: Wishes) -> Found | Refused:
+    async def _find_tarball(self, resource: Resource, request: Request) -> Found | Refused | Reply:
         """hexpm lets owners replace a release under the same URL: only the newest verified
         registry entry that we hold can tell whether a stored tarball is still the right one."""
+        wishes = request.wishes
         entry = self._store.get(resource.key)
         about = resources.package(resource.name)
         registry_entry = self._store.get(about.key)
@@ -165,70 +205,91 @@ class Engine:
         release = package.by_version.get(resource.version) if package else None
         if entry and release and entry.sha256 == release.outer_checksum:
             return Found(entry, self._served, registry_entry=registry_entry)
-        # A tarball whose registry entry was lost was verified when it came.
-        usable = entry if package is None else None
-        if self.offline or wishes.only_if_cached:
-            return Found(usable, Outcome.OFFLINE) if usable else self._refused(resource)
+        network = self._network(resource)
+        if network is not Network.UP or wishes.only_if_cached:
+            reason = "" if self.offline else self._upstream.why_down(resource.origin)
+            return await self._find_usable(resource, about, entry, reason) or self._refused(
+                resource
+            )
         if self._is_known_missing(resource) and not wishes.no_cache:
             return Refused(404, "upstream has no such release")
-        if release is None:
-            try:
-                package = await self._newest(about)
-            except (UpstreamError, VerificationError) as error:
-                if usable:
-                    return Found(usable, Outcome.STALE, detail=str(error))
-                raise
-            release = package.by_version.get(resource.version) if package else None
-            if release is None:
-                self._remember_missing(resource)
-                return Refused(404, f"the registry has no {resource.name} {resource.version}")
-            if entry and entry.sha256 == release.outer_checksum:
-                return Found(entry, Outcome.REVALIDATED, registry_entry=self._store.get(about.key))
-        named = release
-        flight, joined = self._flights.join(
-            resource.key, lambda: self._fetch_tarball(resource, about, named)
-        )
-        return self._judge(resource, await flight.result(), joined)
-
-    async def _fetch_tarball(self, resource: Resource, about: Resource, release: Release) -> Result:
         try:
-            return await self._refresher.refresh(resource, release)
-        except VerificationError as mismatch:
-            # Replaced a moment ago: the tarball is new, our registry entry isn't yet.
-            package = await self._newest(about)
-            newer = package.by_version.get(resource.version) if package else None
-            if newer is None or newer.outer_checksum == release.outer_checksum:
-                raise mismatch
-            return await self._refresher.refresh(resource, newer)
+            if release is None:
+                release = await self._newest_release(resource, about)
+                if release is None:
+                    self._remember_missing(resource)
+                    return Refused(404, f"the registry has no {resource.name} {resource.version}")
+                if entry and entry.sha256 == release.outer_checksum:
+                    current = self._store.get(about.key)
+                    return Found(entry, Outcome.REVALIDATED, registry_entry=current)
+            flight, joined = self._fetch_tarball(resource, about, release)
+            return await self._land(resource, flight, joined, request)
+        except UpstreamError as error:
+            found = await self._find_usable(resource, about, entry, str(error))
+            if found is None:
+                raise
+            return found
 
-    async def _newest(self, about: Resource) -> Package | None:
-        """The registry entry as upstream has it now; None if there is no such package."""
-        flight, _ = self._refresh(about)
-        result = await flight.result()
+    async def _find_usable(
+        self, resource: Resource, about: Resource, entry: Entry | None, reason: str
+    ) -> Found | None:
+        """A stored tarball that the newest registry entry doesn't name, while nothing better can
+        be had: that entry was lost, or clients are being sent the one before."""
+        if entry is None:
+            return None
+        lost = self._store.get(about.key) is None
+        if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
+            return None
+        return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
+
+    async def _newest_release(self, resource: Resource, about: Resource) -> Release | None:
+        """What the registry says of a tarball as upstream has it now."""
+        flight, _ = self._refresh(about, itself=True)
+        package = await self._package_of(await self._result(flight, about))
+        return package.by_version.get(resource.version) if package else None
+
+    async def _package_of(self, result: Result) -> Package | None:
         if isinstance(result, Missing):
             return None
         return await self._refresher.package(result.entry)
 
-    async def _find_signature(self, resource: Resource, request: Request) -> Found | Refused:
+    def _fetch_tarball(
+        self, resource: Resource, about: Resource, release: Release
+    ) -> tuple[Flight[Result], bool]:
+        async def fetch(progress: Progress) -> Result:
+            try:
+                return await self._refresher.refresh(resource, release, progress)
+            except VerificationError as mismatch:
+                # Replaced a moment ago: the tarball is new, our registry entry isn't yet.
+                newer = await self._newest_release(resource, about)
+                if newer is None or newer.outer_checksum == release.outer_checksum:
+                    raise mismatch
+                return await self._refresher.refresh(resource, newer, progress)
+
+        return self._start(resource, fetch)
+
+    async def _find_signature(
+        self, resource: Resource, request: Request
+    ) -> Found | Refused | Reply:
         """A `.signed` always belongs to the CSV that this client got."""
         csv = resources.csv_of(resource)
         pair = self._pairs.get(request.client)
         if pair and pair.csv_key == csv.key and self._clock() - pair.at < _PAIR_SECONDS:
             return Found(pair.signature, self._served, body=pair.body)
-        found = await self._find_plain(csv, request.wishes)
-        if isinstance(found, Refused):
+        found = await self._find_plain(csv, request)
+        if not isinstance(found, Found):
             return found
         entry = self._store.get(resource.key)
-        if entry is not None and entry.generation == found.entry.sha256:
-            return replace(found, entry=entry, body=None)
-        if self.offline:
-            return self._refused(resource)
-        flight, joined = self._refresh(csv)
-        judged = self._judge(csv, await flight.result(), joined)
-        entry = self._store.get(resource.key)
-        if isinstance(judged, Refused) or entry is None:
-            return judged if isinstance(judged, Refused) else self._refused(resource)
-        return replace(judged, entry=entry, body=None)
+        if entry is None or entry.generation != found.entry.sha256:
+            if self.offline:
+                return self._refused(resource)
+            flight, joined = self._refresh(csv)
+            judged = self._judge(csv, await self._result(flight, csv), joined)
+            entry = self._store.get(resource.key)
+            if isinstance(judged, Refused) or entry is None:
+                return judged if isinstance(judged, Refused) else self._refused(resource)
+            found = judged
+        return replace(found, entry=entry, body=None)
 
     async def _remember_pair(self, csv: Resource, entry: Entry, client: str) -> None:
         signature = self._store.get(resources.signature_of(csv).key)
@@ -240,8 +301,128 @@ class Engine:
             content = Content(await read(body))
             self._pairs[client] = _Pair(csv.key, signature, content, self._clock())
 
-    def _refresh(self, resource: Resource) -> tuple[Flight[Result], bool]:
-        return self._flights.join(resource.key, lambda: self._refresher.refresh(resource))
+    def _refresh(self, resource: Resource, *, itself: bool = False) -> tuple[Flight[Result], bool]:
+        """Bring `resource` up to date; `itself`: no index's word will do."""
+        if resource.kind is Kind.PACKAGE:
+            return self._flights.join(
+                resource.key, lambda: self._refresh_package(resource, itself=itself)
+            )
+
+        async def refresh(progress: Progress) -> Result:
+            return await self._refresher.refresh(resource, progress=progress)
+
+        return self._start(resource, refresh)
+
+    def _start(
+        self, resource: Resource, work: Callable[[Progress], Awaitable[Result]]
+    ) -> tuple[Flight[Result], bool]:
+        """The flight that fetches a body which clients may be sent as it comes."""
+
+        async def fetch() -> Result:
+            progress = self._progress[resource.key] = Progress()
+            try:
+                return await work(progress)
+            finally:
+                del self._progress[resource.key]
+                # Who reads finds out in the next turn of the loop that the flight has landed.
+                asyncio.get_running_loop().call_soon(progress.close)
+
+        return self._flights.join(resource.key, fetch)
+
+    async def _refresh_package(self, about: Resource, *, itself: bool) -> Result:
+        entry = self._store.get(about.key)
+        package = await self._refresher.package(entry) if entry else None
+        if (
+            entry is not None
+            and package is not None
+            and not itself
+            and await self._index.vouches_for(entry, package)
+        ):
+            current = replace(entry, checked_at=self._clock())
+            await self._store.update(current)
+            return Fetched(current, 304)
+        old = await self._pictures.before(about) if self._policy.verify else None
+        result = await self._refresher.refresh(about)
+        if isinstance(result, Fetched) and result.status == 200:
+            if old is not None and old[0].sha256 != result.entry.sha256:
+                with contextlib.suppress(StoreError):
+                    await self._pictures.keep(about, old)
+            if self._settings.prefetch and (package := await self._package_of(result)):
+                self._prefetcher.ahead_of(package)
+        return result
+
+    async def _refresh_versions(self) -> Entry | None:
+        flight, _ = self._refresh(VERSIONS)
+        result = await flight.result()
+        return result.entry if isinstance(result, Fetched) else None
+
+    def _may_prefetch(self, about: Resource) -> bool:
+        if self._network(about) is not Network.UP or self._is_known_missing(about):
+            return False
+        return self._store.get(about.key) is None and self._flights.get(about.key) is None
+
+    async def _prefetch(self, about: Resource) -> None:
+        flight, joined = self._refresh(about)
+        self._judge(about, await flight.result(), joined)
+
+    async def _land(
+        self, resource: Resource, flight: Flight[Result], joined: bool, request: Request
+    ) -> Found | Refused | Reply:
+        """Wait for a fetch that nobody can be served without, or send it as it comes."""
+        wants_all = request.method == "GET" and "range" not in request.headers
+        streamed = wants_all and resource.kind in _STREAMED
+        if streamed and not await flight.done_within(_STREAM_AFTER):
+            progress = self._progress.get(resource.key)
+            reply = await self._stream(resource, flight, progress, joined, request)
+            if reply is not None:
+                return reply
+        return self._judge(resource, await self._result(flight, resource), joined)
+
+    async def _stream(
+        self,
+        resource: Resource,
+        flight: Flight[Result],
+        progress: Progress | None,
+        joined: bool,
+        request: Request,
+    ) -> Reply | None:
+        """A reply that grows; None if the fetch ended before it began to."""
+        if progress is None:
+            return None
+        while progress.source is None and not flight.task.done():
+            async with self._until_down(resource) as down:
+                changed = asyncio.ensure_future(progress.wait())
+                await _first(changed, flight.task, down)
+                changed.cancel()
+                if down.done() and progress.source is None and not flight.task.done():
+                    raise UpstreamError(self._upstream.why_down(resource.origin))
+        source = progress.source
+        # rebar3 takes a tarball without an ETag for a failed download.
+        if source is None or source.total is None or not source.etag or flight.task.done():
+            return None
+        return self._replies.stream(
+            request, resource, source, Growing(progress, flight, source.total), joined
+        )
+
+    async def _result(self, flight: Flight[Result], resource: Resource) -> Result:
+        """The flight's result. If upstream is found to be down, whoever waits is told so; the
+        flight goes on, and the next who asks may find its result."""
+        if not await flight.done_within(0):
+            async with self._until_down(resource) as down:
+                await _first(flight.task, down)
+            if not flight.task.done():
+                raise UpstreamError(self._upstream.why_down(resource.origin))
+        return await flight.result()
+
+    @contextlib.asynccontextmanager
+    async def _until_down(self, resource: Resource) -> AsyncIterator[asyncio.Future[None]]:
+        down = asyncio.ensure_future(
+            self._upstream.down_for(resource.origin, self._pace.down_grace)
+        )
+        try:
+            yield down
+        finally:
+            down.cancel()
 
     def _judge(self, resource: Resource, result: Result, joined: bool) -> Found | Refused:
         if isinstance(result, Missing):
@@ -263,6 +444,8 @@ class Engine:
     def _refused(self, resource: Resource) -> Refused:
         if self.offline:
             return Refused(504, self._replies.offline(resource.path), offline=True)
+        if self._upstream.is_down(resource.origin):
+            return Refused(504, self._upstream.why_down(resource.origin))
         return Refused(504, "it is not stored, and upstream may not be asked")
 
     def _is_known_missing(self, resource: Resource) -> bool:
@@ -278,3 +461,8 @@ class Engine:
         while len(self._missing) >= _REMEMBERED:
             del self._missing[next(iter(self._missing))]
         self._missing[resource.key] = self._clock()
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Until one of them is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from mitmproxy import connection, ctx, http, tls
@@ -13,14 +15,16 @@ from mitmproxy.addons import proxyserver
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import layer, mode_specs
 from mitmproxy.proxy.layers import TCPLayer
-from mitmproxy.proxy.layers.modes import HttpProxy
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.modes import HttpProxy, ReverseProxy
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from OpenSSL import SSL
 
 from hexcache import resources
 from hexcache.assembly import Parts
 from hexcache.errors import HexcacheError
-from hexcache.messages import Headers, Outcome, Reply, Request, read
+from hexcache.layers import Pull, PullingHttpLayer, leave
+from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("hexcache.access")
@@ -37,6 +41,8 @@ class HexProxy:
     def __init__(self) -> None:
         self.parts: Parts | None = None
         self._in_flight = 0
+        # Clients whose HTTP layer is ours.
+        self._pulling: set[str] = set()
         self._flusher: asyncio.Task[None] | None = None
 
     def options(self) -> dict[str, object]:
@@ -55,16 +61,27 @@ class HexProxy:
         }
 
     def next_layer(self, data: layer.NextLayer) -> None:
-        """Inside a CONNECT to another host, what isn't TLS is tunnelled untouched too."""
-        context = data.context
-        tunnelled = isinstance(context.layers[0], HttpProxy) and context.server.address
-        if (
-            tunnelled
-            and context.server.address
-            and context.server.address[0] not in resources.HOSTS
-            and not starts_like_tls_record(data.data_client())
-        ):
-            data.layer = TCPLayer(context, ignore=True)
+        """Our own HTTP layer, which streams; and inside a CONNECT to another host, what isn't TLS
+        is tunnelled untouched too."""
+        context, last = data.context, data.context.layers[-1]
+        if starts_like_tls_record(data.data_client()):
+            return
+        mode = None
+        if isinstance(last, HttpProxy):
+            mode = HTTPMode.regular
+        elif isinstance(last, ReverseProxy):
+            mode = HTTPMode.transparent
+        elif isinstance(context.layers[0], HttpProxy) and context.server.address:
+            if context.server.address[0] in resources.HOSTS or context.client.tls:
+                mode = HTTPMode.transparent
+            else:
+                data.layer = TCPLayer(context, ignore=True)
+        if mode is not None:
+            data.layer = PullingHttpLayer(context, mode)
+            self._pulling.add(context.client.id)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self._pulling.discard(client.id)
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Only Hex is intercepted: other hosts keep their certificates."""
@@ -94,20 +111,56 @@ class HexProxy:
             return
         started = time.monotonic()
         self._in_flight += 1
-        sent = 0
-        reply: Reply | None = None
         try:
             reply = await self.parts.engine.get(request)
+            if not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling:
+                flow.response = _response(reply, reply.content_length)
+                leave(flow, self._streamed(request, reply, started))
+                return
             body = await read(reply.body)
-            flow.response = _response(reply, body)
-            sent = len(body)
         except HexcacheError as error:
             # A passed-through body broke off; nothing of it has been sent yet.
             flow.response = http.Response.make(502, f"hexcache: {error}\n")
+            return
         finally:
             self._in_flight -= 1
-        if reply is not None:
+        length = len(body) if reply.length is None else reply.length
+        flow.response = _response(reply, length, body)
+        _log(request, reply, len(body), time.monotonic() - started)
+
+    async def _streamed(
+        self, request: Request, reply: Reply, started: float
+    ) -> AsyncGenerator[bytes]:
+        """The body, counted as in flight until it has been handed over, and logged then."""
+        sent, why = 0, "the client hung up"
+        self._in_flight += 1
+        try:
+            async for chunk in reply.body.chunks():
+                sent += len(chunk)
+                yield chunk
+            why = ""
+        except HexcacheError as error:
+            why = str(error)
+            raise
+        finally:
+            self._in_flight -= 1
+            if why:
+                reply = replace(reply, outcome=Outcome.ERROR, detail=f"broken off: {why}")
             _log(request, reply, sent, time.monotonic() - started)
+
+    async def hexcache_pull(self, pull: Pull) -> None:
+        """The next piece of a body, when the client has taken most of those before."""
+        if pull.abandoned:
+            await pull.source.aclose()
+            return
+        handler = ctx.master.addons.get("proxyserver").connections.get(pull.client.id)
+        io = handler.transports.get(pull.client) if handler else None
+        try:
+            if io is not None and io.writer is not None:
+                await io.writer.drain()
+            pull.chunk = await anext(pull.source, b"")
+        except (HexcacheError, OSError):
+            pull.failed = True
 
     def running(self) -> None:
         self._flusher = asyncio.create_task(self._flush())
@@ -169,13 +222,15 @@ def _client(client: connection.Client) -> str:
     return client.peername[0] if client.peername else ""
 
 
-def _response(reply: Reply, body: bytes) -> http.Response:
+def _response(reply: Reply, length: int | None, body: bytes = b"") -> http.Response:
+    """`length` None: chunked, since the end isn't known."""
     response = http.Response.make(reply.status, body)
     response.headers.clear()
     for name, value in reply.headers:
         response.headers.add(name, value)
-    if reply.status != 304:  # RFC 9110 §8.6: a 304 has no Content-Length but the 200's
-        length = len(body) if reply.length is None else reply.length
+    if length is None:
+        response.headers["Transfer-Encoding"] = "chunked"
+    elif reply.status != 304:  # RFC 9110 §8.6: a 304 has no Content-Length but the 200's
         response.headers["Content-Length"] = str(length)
     return response
 

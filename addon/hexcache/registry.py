@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -112,6 +112,10 @@ class Package:
     @cached_property
     def by_version(self) -> Mapping[str, Release]:
         return {release.version: release for release in self.releases}
+
+    def releases_known(self) -> frozenset[tuple[str, str]]:
+        """(version, outer checksum) of every release, to compare two entries with."""
+        return frozenset((release.version, release.outer_checksum) for release in self.releases)
 
 
 @dataclass(frozen=True)
@@ -223,9 +227,12 @@ def check_tarball(sha256: str, release: Release, what: str) -> None:
         )
 
 
-def sha256(body: bytes) -> str:
-    """SHA-256 of `body` in lower-case hex."""
-    return hashlib.sha256(body).hexdigest()
+def is_older(last_modified: str, than: str) -> bool:
+    """Compare two Last-Modified of one server. False where one is missing or no date."""
+    try:
+        return parsedate_to_datetime(last_modified) < parsedate_to_datetime(than)
+    except (ValueError, TypeError):
+        return False
 
 
 def unpack(body: bytes, what: str, limit: int = MAX_UNPACKED) -> bytes:

@@ -9,7 +9,9 @@ from hexcache.conditional import select
 from hexcache.messages import Content, Outcome, Reply, Request
 from hexcache.resources import Kind, Resource
 from hexcache.settings import Settings
+from hexcache.spool import Source
 from hexcache.store import Entry, FileBody, Store, part
+from hexcache.streams import Growing
 
 _MESSAGE_EVERY = 60.0
 _CLIENTS = 1_000
@@ -79,6 +81,36 @@ class Replies:
             length=chosen.length if request.method == "HEAD" else None,
         )
 
+    def stream(
+        self, request: Request, resource: Resource, source: Source, body: Growing, joined: bool
+    ) -> Reply:
+        """The reply to a GET of the whole of what still comes in."""
+        chosen = select(
+            request.headers,
+            etag=source.etag,
+            last_modified=source.last_modified,
+            size=body.length,
+        )
+        headers = [
+            ("Content-Type", source.content_type or "application/octet-stream"),
+            ("ETag", source.etag),
+            ("Accept-Ranges", "bytes"),
+            (
+                "Cache-Status",
+                f"hexcache; fwd=miss; fwd-status=200{'; collapsed' if joined else ''}",
+            ),
+            _cache_control(resource),
+        ]
+        if source.last_modified:
+            headers.append(("Last-Modified", source.last_modified))
+        return Reply(
+            status=chosen.status,
+            headers=tuple(headers),
+            body=body if chosen.status == 200 else Content(b""),
+            outcome=Outcome.COALESCED if joined else Outcome.MISS,
+            subject=str(resource),
+        )
+
     def refuse(self, request: Request, resource: Resource | None, refused: Refused) -> Reply:
         """An error that names what is missing and why."""
         subject = str(resource) if resource else request.target
@@ -137,11 +169,7 @@ class Replies:
         ]
         if entry.last_modified:
             headers.append(("Last-Modified", entry.last_modified))
-        # Whoever caches behind us has to ask again; an answer costs us next to nothing.
-        immutable = resource.kind is Kind.INSTALL
-        headers.append(
-            ("Cache-Control", "public, max-age=31536000, immutable" if immutable else "no-cache")
-        )
+        headers.append(_cache_control(resource))
         # Hex looks at it for registry entries only (lib/hex/http.ex).
         stale = found.outcome is Outcome.STALE and resource.kind.is_registry
         if stale and self._may_warn(request.client):
@@ -177,6 +205,12 @@ class Replies:
             del self._warned[next(iter(self._warned))]
         self._warned[client] = now
         return True
+
+
+def _cache_control(resource: Resource) -> tuple[str, str]:
+    """Whoever caches behind us has to ask again; an answer costs us next to nothing."""
+    immutable = resource.kind is Kind.INSTALL
+    return "Cache-Control", "public, max-age=31536000, immutable" if immutable else "no-cache"
 
 
 def in_words(seconds: int) -> str:

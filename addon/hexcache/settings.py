@@ -144,6 +144,7 @@ class Listen(_Section):
 
 class CacheSettings(_Section):
     registry_fresh: Duration = 5.0
+    registry_recheck: Duration = 600.0
     missing_fresh: Duration = 5.0
     max_stale: Limit = None
     size_limit: Size = 10 * 2**30
@@ -156,7 +157,9 @@ class UpstreamSettings(_Section):
     ca_file: Path | None = None
     public_key: Path | None = None
     patience: Duration = 2.0
-    timeout: PositiveDuration = 120.0
+    timeout: PositiveDuration = 15.0
+    stall: PositiveDuration = 10.0
+    give_up: Duration = 120.0
     proxy: Annotated[str | None, BeforeValidator(_proxy_url)] = None
     nameservers: Ips = ()
 
@@ -182,6 +185,7 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     data: Path = Path("data")
     offline: bool = False
+    prefetch: bool = True
     cache: CacheSettings = CacheSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     log: LogSettings = LogSettings()

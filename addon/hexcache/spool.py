@@ -1,10 +1,17 @@
-"""Where a body is collected while it comes in: hashed as it goes, in a file or in memory."""
+"""Where a body is collected while it comes in, so that it can be continued after a break, after a
+time-out of the client and after a restart, and read while it grows.
+
+A small body stays in memory. A larger one goes into `NAME.part`, with `NAME.json` beside it that
+says what it is part of.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
-import uuid
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hexcache.errors import UpstreamError
@@ -13,94 +20,166 @@ from hexcache.errors import UpstreamError
 _IN_MEMORY = 64 * 2**10
 # What is collected in memory if the disk is full; a larger body is given up.
 _IN_MEMORY_WITHOUT_DISK = 64 * 2**20
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a body is: from which base URL, with which ETag (or "") and how long (or None)."""
+
+    base: str
+    etag: str
+    total: int | None
+    last_modified: str = ""
+    content_type: str = ""
+
+    @property
+    def is_resumable(self) -> bool:
+        """RFC 9110 §13.1.5: only a strong ETag proves that a part belongs to the rest."""
+        return bool(self.etag) and not self.etag.startswith("W/")
 
 
 class Spool:
-    """Collects at most `limit` bytes. `write` raises UpstreamError when there are more."""
+    """Collects at most `limit` bytes. `write` raises UpstreamError when there are more.
 
-    def __init__(self, directory: Path, *, limit: int) -> None:
-        self._directory = directory
+    `generation` counts the restarts: what was read of an earlier one may not belong to this.
+    """
+
+    def __init__(self, directory: Path, name: str, *, limit: int) -> None:
+        self._path = directory / f"{name}.part"
+        self._description = directory / f"{name}.json"
         self._limit = limit
         self._hash = hashlib.sha256()
-        self._buffer: list[bytes] = []
+        self._memory = bytearray()
         self._file: int | None = None
-        self._path: Path | None = None
         self._disk_failed = False
         self.size = 0
+        self.generation = 0
+        self.source: Source | None = None
 
     @property
     def sha256(self) -> str:
         """Of what came so far, in lower-case hex."""
         return self._hash.hexdigest()
 
+    def load(self) -> None:
+        """Take up what an earlier process left. Reads it all: not for the event loop."""
+        try:
+            source = Source(**json.loads(self._description.read_bytes()))
+            file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
+        except (OSError, ValueError, TypeError):
+            self._remove()
+            return
+        self._file, self.source = file, source
+        while chunk := os.pread(file, _CHUNK, self.size):
+            self._hash.update(chunk)
+            self.size += len(chunk)
+        if self.size > self._limit or not all(
+            isinstance(text, str)
+            for text in (source.base, source.etag, source.last_modified, source.content_type)
+        ):
+            self.discard()
+
+    def begin(self, source: Source) -> None:
+        """Say what the bytes that follow are part of."""
+        self.source = source
+        if self._file is not None:
+            self._describe()
+
+    def restart(self) -> None:
+        """Forget what came: it doesn't belong to what comes."""
+        self.discard()
+        self.generation += 1
+
     def write(self, data: bytes) -> None:
         if self.size + len(data) > self._limit:
             raise UpstreamError(f"upstream sent more than {self._limit} bytes")
         self._hash.update(data)
+        if self._file is not None:
+            try:
+                _write_all(self._file, data, self.size)
+            except OSError:
+                self._back_to_memory()
+        if self._file is None:
+            self._memory += data
         self.size += len(data)
         if self._file is None:
-            self._buffer.append(data)
             if self.size > _IN_MEMORY and not self._disk_failed:
                 self._to_file()
             if self._disk_failed and self.size > _IN_MEMORY_WITHOUT_DISK:
                 raise UpstreamError("the body is too large to go through without disk space")
-            return
-        try:
-            _write_all(self._file, data)
-        except OSError:
-            self._back_to_memory(data)
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """At most `size` of the bytes from `position` on that are here."""
+        if self._file is not None:
+            return os.pread(self._file, size, position)
+        return bytes(self._memory[position : position + size])
 
     def finish(self) -> bytes | Path:
-        """The body: its bytes, or a file that now belongs to the caller."""
+        """The body: its bytes, or a file that now belongs to the caller. Reading goes on."""
+        with contextlib.suppress(OSError):
+            self._description.unlink(missing_ok=True)
         if self._file is None:
-            return b"".join(self._buffer)
-        os.close(self._file)
-        self._file = None
-        path, self._path = self._path, None
-        assert path is not None
-        return path
+            return bytes(self._memory)
+        # Under its own name, so that the next fetch of the same thing can't meet it.
+        done = self._path.with_name(f"{self._path.stem}.{os.urandom(8).hex()}.done")
+        os.replace(self._path, done)
+        return done
 
-    def discard(self) -> None:
-        """Forget everything. Harmless after `finish`."""
-        self._buffer = []
+    def close(self) -> None:
+        """End reading and writing; a part stays for the next time."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
+
+    def discard(self) -> None:
+        """Forget everything."""
+        self.close()
+        self._remove()
+        self._memory.clear()
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.source = None
+
+    def _remove(self) -> None:
+        for path in (self._path, self._description):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _describe(self) -> None:
+        if self.source is not None:
+            # Without it the part is of no use to another process; to this one it is.
+            with contextlib.suppress(OSError):
+                self._description.write_text(json.dumps(asdict(self.source)))
 
     def _to_file(self) -> None:
-        path = self._directory / f"{uuid.uuid4().hex}.part"
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            self._path = path
-            _write_all(self._file, b"".join(self._buffer))
+            self._file = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600
+            )
+            _write_all(self._file, bytes(self._memory), 0)
         except OSError:
             # A full disk must not keep a client from what upstream has.
+            self.close()
+            self._remove()
             self._disk_failed = True
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-            path.unlink(missing_ok=True)
-            self._path = None
             return
-        self._buffer = []
+        self._memory.clear()
+        self._describe()
 
-    def _back_to_memory(self, data: bytes) -> None:
+    def _back_to_memory(self) -> None:
         assert self._file is not None
-        assert self._path is not None
-        written = os.pread(self._file, self.size - len(data), 0)
-        os.close(self._file)
-        self._path.unlink(missing_ok=True)
-        self._file = self._path = None
+        self._memory = bytearray()
+        while chunk := os.pread(self._file, _CHUNK, len(self._memory)):
+            self._memory += chunk
+        del self._memory[self.size :]
+        self.close()
+        self._remove()
         self._disk_failed = True
-        self._buffer = [written, data]
-        if self.size > _IN_MEMORY_WITHOUT_DISK:
-            raise UpstreamError("the body is too large to go through without disk space")
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes, position: int) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        written = os.pwrite(fd, view, position)
+        view, position = view[written:], position + written

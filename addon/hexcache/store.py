@@ -41,6 +41,8 @@ _CHUNK = 64 * 2**10
 _HASH_IN_PLACE = 128 * 2**10
 # How far below the limit an eviction goes, so that not every write evicts.
 _EVICT_TO = 0.95
+# For how long something half done is worth keeping.
+_PARTIAL_SECONDS = 7 * 86400
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
 
@@ -49,7 +51,9 @@ _REMEMBERED = 50_000
 class Entry:
     """What is known of a stored body. Times are seconds since the epoch: `stored_at` when the
     body came, `checked_at` when upstream last said it is current, `used_at` when a client last
-    got it. `generation` ties a `.signed` to its CSV's SHA-256."""
+    got it. `generation` ties a `.signed` to its CSV's SHA-256. `base` is the base URL that it came
+    from; `asked_at` when that was last asked about this very thing, while `checked_at` may be
+    concluded from an index."""
 
     key: str
     kind: Kind
@@ -62,6 +66,8 @@ class Entry:
     checked_at: float
     used_at: float
     generation: str = ""
+    base: str = ""
+    asked_at: float = 0.0
 
     @property
     def body_key(self) -> str:
@@ -138,8 +144,7 @@ class Store:
             ) from None
         try:
             (directory / "partial").mkdir(mode=0o700, exist_ok=True)
-            for part in (directory / "partial").glob("*.part"):
-                part.unlink()
+            _tidy(directory / "partial", older_than=clock() - _PARTIAL_SECONDS)
             cache = _open_cache(directory / "entries")
         except OSError as error:
             os.close(lock)
@@ -237,10 +242,15 @@ class Store:
             if row.startswith("m:") and (entry := self.get(row[2:])) is not None:
                 yield entry
 
-    def spool(self, limit: int) -> Spool:
-        """A place to collect a body of at most `limit` bytes, which `put` takes later."""
-        # Nothing may be so large that storing it would drive out everything else.
-        return Spool(self._directory / "partial", limit=min(limit, max(self._limit // 2, 2**20)))
+    def spool(self, name: str, limit: int) -> Spool:
+        """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
+        `name` finds again what was left half done."""
+        return Spool(
+            self._directory / "partial",
+            hashlib.sha256(name.encode()).hexdigest()[:40],
+            # Nothing may be so large that storing it would drive out everything else.
+            limit=min(limit, max(self._limit // 2, 2**20)),
+        )
 
     def statistics(self) -> dict[str, int]:
         """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
@@ -347,6 +357,13 @@ class Store:
         except (ValueError, TypeError, KeyError):
             return None
         return entry if valid else None
+
+
+def _tidy(partial: Path, *, older_than: float) -> None:
+    """Delete what no transfer will take up again."""
+    for path in partial.iterdir():
+        if path.suffix not in (".part", ".json") or path.lstat().st_mtime < older_than:
+            path.unlink()
 
 
 def _guarded[T](function: Callable[..., T], *args: Any) -> T:

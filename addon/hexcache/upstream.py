@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
 import urllib.request
@@ -21,13 +22,19 @@ import aiohttp
 from yarl import URL
 
 from hexcache import __version__
+from hexcache.breaker import Breaker
 from hexcache.errors import SettingsError, UpstreamError
+from hexcache.pace import Pace
 from hexcache.resources import Origin
 from hexcache.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_CONNECT_TIMEOUT = 15.0
+_CONNECT_TIMEOUT = 6.0
+# Probing goes on for so long after somebody last asked.
+_DEMAND_SECONDS = 60.0
 _CHUNK = 64 * 2**10
 # RFC 9110 §7.6.1, and what a proxy says to a proxy.
 HOP_BY_HOP = frozenset(
@@ -57,19 +64,36 @@ class Response:
     framed: bool
     location: str
     _raw: aiohttp.ClientResponse
+    _stall: float
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body. Raises UpstreamError if it breaks off."""
-        with _explained(self.location):
-            async for chunk in self._raw.content.iter_chunked(_CHUNK):
-                yield chunk
+        """The body. Raises UpstreamError if it breaks off or stands still."""
+        while True:
+            with _explained(self.location):
+                async with asyncio.timeout(self._stall):
+                    chunk = await self._raw.content.read(_CHUNK)
+            if not chunk:
+                return
+            yield chunk
 
 
 class Upstream:
     """One per process; `close` it. `own_addresses` are where Hexcache itself listens: a proxy
     variable that leads back there is left unused, or a request would go round for ever."""
 
-    def __init__(self, settings: Settings, own_addresses: Iterable[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        own_addresses: Iterable[tuple[str, int]] = (),
+        *,
+        pace: Pace | None = None,
+    ) -> None:
+        self._pace = pace or Pace()
+        self._breakers: dict[str, Breaker] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._demanded_at = -_DEMAND_SECONDS
+        self._demanded = asyncio.Event()
+        self._changed = asyncio.Event()
         self._bases = {
             Origin.REPO: settings.upstream.repo,
             Origin.BUILDS: settings.upstream.builds,
@@ -85,8 +109,104 @@ class Upstream:
         return self._bases[origin]
 
     async def close(self) -> None:
+        for task in self._probes.values():
+            task.cancel()
+        await asyncio.gather(*self._probes.values(), return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+    def healthy(self, origin: Origin) -> list[str]:
+        """The base URLs whose breaker is closed, in order."""
+        return [base for base in self.bases(origin) if not self._breaker(base).is_open]
+
+    def is_down(self, origin: Origin) -> bool:
+        """Whether no base URL of `origin` may be asked now. Whoever asks wants it back: this
+        keeps the probes going."""
+        if self.healthy(origin):
+            return False
+        self._demanded_at = self._pace.monotonic()
+        self._demanded.set()
+        return True
+
+    def why_down(self, origin: Origin) -> str:
+        """The reason of the first base URL that is down."""
+        whys = [self._breaker(base).state.why for base in self.bases(origin)]
+        return next((why for why in whys if why), "upstream is down")
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Until a breaker opens or closes, but not longer than `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    async def down_for(self, origin: Origin, seconds: float) -> None:
+        """Return when `origin` has been down for `seconds` without a break."""
+        while True:
+            states = [self._breaker(base).state for base in self.bases(origin)]
+            if all(state.is_open for state in states):
+                since = max(state.since or 0.0 for state in states)
+                left = since + seconds - self._pace.monotonic()
+                if left <= 0:
+                    return
+                await self.wait_for_change(left)
+            else:
+                await self._changed.wait()
+
+    def succeeded(self, base: str) -> None:
+        """Note that `base` answered."""
+        if self._breaker(base).succeeded():
+            logger.warning("%s is back", _host(base))
+            self._announce()
+
+    def failed(self, base: str, why: str) -> None:
+        """Note that `base` gave no answer, or a 5xx."""
+        if self._breaker(base).failed(why):
+            logger.warning("%s is down: %s; what is stored is served", _host(base), why)
+            self._announce()
+            name = f"probe {_host(base)}"
+            self._probes[base] = asyncio.create_task(self._probe(base), name=name)
+
+    def statistics(self) -> dict[str, dict[str, object]]:
+        """For each base URL: `up`, `failures` in a row, `since` (seconds that it has been down)
+        and `why`."""
+        now = self._pace.monotonic()
+        result: dict[str, dict[str, object]] = {}
+        for base in dict.fromkeys(base for bases in self._bases.values() for base in bases):
+            state = self._breaker(base).state
+            result[_host(base)] = {
+                "up": not state.is_open,
+                "failures": state.failures,
+                "since": None if state.since is None else now - state.since,
+                "why": state.why,
+            }
+        return result
+
+    def _breaker(self, base: str) -> Breaker:
+        breaker = self._breakers.get(base)
+        if breaker is None:
+            breaker = self._breakers[base] = Breaker(self._pace.monotonic)
+        return breaker
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _probe(self, base: str) -> None:
+        """Ask until there is an answer, and only while somebody wants to know."""
+        breaker = self._breaker(base)
+        while breaker.is_open:
+            await self._pace.sleep(breaker.probe_in)
+            if self._pace.monotonic() - self._demanded_at >= _DEMAND_SECONDS:
+                self._demanded.clear()
+                await self._demanded.wait()
+            try:
+                async with self.request("HEAD", f"{base}/") as response:
+                    if response.status >= 500:
+                        raise UpstreamError(f"{_host(base)} answered {response.status}")
+            except UpstreamError as error:
+                breaker.failed(str(error))
+            else:
+                self.succeeded(base)
 
     @contextlib.asynccontextmanager
     async def get(
@@ -122,16 +242,17 @@ class Upstream:
             self._session = self._make_session()
         self.requests += 1
         with _explained(url):
-            raw = await self._session.request(
-                method,
-                # encoded=True: what the client's path says is what upstream is asked.
-                URL(url, encoded=True),
-                headers=headers,
-                data=body or None,
-                allow_redirects=False,
-                ssl=self._ssl,
-                proxy=self._proxy_for(url),
-            )
+            async with asyncio.timeout(self._settings.timeout):
+                raw = await self._session.request(
+                    method,
+                    # encoded=True: what the client's path says is what upstream is asked.
+                    URL(url, encoded=True),
+                    headers=headers,
+                    data=body or None,
+                    allow_redirects=False,
+                    ssl=self._ssl,
+                    proxy=self._proxy_for(url),
+                )
         try:
             yield Response(
                 status=raw.status,
@@ -142,6 +263,7 @@ class Upstream:
                 or "chunked" in raw.headers.get("Transfer-Encoding", "").lower(),
                 location=url,
                 _raw=raw,
+                _stall=self._settings.stall,
             )
         finally:
             # Does nothing to a body that was read to its end; the rest is not worth reading.
@@ -157,9 +279,8 @@ class Upstream:
         )
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, limit=64),
-            timeout=aiohttp.ClientTimeout(
-                total=self._settings.timeout, sock_connect=_CONNECT_TIMEOUT
-            ),
+            # Slow is not dead: the first byte and the next byte have their own limits.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
             headers={
                 "User-Agent": f"hexcache/{__version__}",
                 "Accept": "*/*",

@@ -9,8 +9,9 @@ from typing import Any
 
 from hexcache.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
+from hexcache.pace import Pace
 from hexcache.registry import KeyRing
-from hexcache.resources import REPO_HOST
+from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
 from hexcache.upstream import Upstream
@@ -46,10 +47,19 @@ class Bench:
         self.fake = fake
         self.clock = clock
         self.store = Store.open(directory, limit=self.settings.cache.size_limit, clock=clock)
-        self.upstream = Upstream(self.settings)
+        # No sleeps: what waits before it tries again tries at once.
+        time = Clock(0.0)
+        pace = Pace(monotonic=time, sleep=time.sleep, down_grace=0)
+        self.upstream = Upstream(self.settings, pace=pace)
         keys = KeyRing([signer().public_key])
         self.engine = Engine(
-            self.settings, self.store, self.upstream, keys=keys, builds_keys=keys, clock=clock
+            self.settings,
+            self.store,
+            self.upstream,
+            keys=keys,
+            builds_keys=keys,
+            clock=clock,
+            pace=pace,
         )
         self._open = True
 
@@ -100,6 +110,11 @@ class Bench:
                 client=client,
             )
         )
+
+    async def until_up(self) -> None:
+        """Until the probes have found that upstream is back."""
+        while self.upstream.is_down(Origin.REPO):
+            await self.upstream.wait_for_change(1)
 
     def publish(self, name: str, *releases: Rel) -> None:
         """Upstream's registry entry of a package and its tarballs."""

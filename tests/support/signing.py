@@ -48,6 +48,15 @@ class Signer:
             .decode()
         )
 
+    @property
+    def private_key(self) -> str:
+        """PEM, as hex_core wants it."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode()
+
     def package(
         self,
         name: str,

@@ -1,0 +1,117 @@
+"""One question instead of many: what /versions says about stored registry entries.
+
+Hex asks for every locked package again on each run. One conditional request for /versions tells
+of all of them whether a release came or went; what it can't tell is asked for as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from hexcache import registry
+from hexcache.errors import HexcacheError
+from hexcache.messages import read
+from hexcache.registry import Package
+from hexcache.resources import VERSIONS
+from hexcache.store import Entry, Store
+
+logger = logging.getLogger(__name__)
+
+# hexpm lets a release be replaced within 24 hours of the package's creation, else within one.
+MUTABLE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    sha256: str
+    packages: dict[str, frozenset[str]]
+
+
+class VersionsIndex:
+    """`refresh` brings /versions up to date and raises HexcacheError if it can't. `fresh` and
+    `recheck` are the settings, `patience` is how long a refresh may take to be of use; all in
+    seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        refresh: Callable[[], Awaitable[Entry | None]],
+        *,
+        fresh: float,
+        recheck: float,
+        patience: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._refresh = refresh
+        self._fresh = fresh
+        self._recheck = recheck
+        self._patience = patience
+        self._clock = clock
+        self._decoded: _Decoded | None = None
+        self._useless_until = 0.0
+        self._refreshing: asyncio.Task[Entry | None] | None = None
+
+    async def vouches_for(self, entry: Entry, package: Package) -> bool:
+        """Whether `package`, stored as `entry`, is current as far as /versions knows."""
+        now = self._clock()
+        if not 0 <= now - entry.asked_at < self._recheck or now < self._useless_until:
+            return False
+        # Without a date a release may be new, and then it may be replaced: /versions won't say.
+        if any(
+            release.published_at is None or now - release.published_at < MUTABLE_SECONDS
+            for release in package.releases
+        ):
+            return False
+        versions = await self._versions()
+        if versions is None:
+            return False
+        # None of ours may be gone, and none of theirs may be missing here (a CDN may lag).
+        return versions.get(package.name) == frozenset(package.by_version)
+
+    async def close(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+
+    async def _versions(self) -> dict[str, frozenset[str]] | None:
+        entry = self._store.get(VERSIONS.key)
+        if entry is None or not 0 <= self._clock() - entry.checked_at < self._fresh:
+            entry = await self._current()
+        if entry is None:
+            return None
+        if self._decoded is None or self._decoded.sha256 != entry.sha256:
+            body = await self._store.read(entry)
+            if body is None:
+                return None
+            # Verified before it was stored. A few megabytes: not in the event loop.
+            decoded = await asyncio.to_thread(
+                registry.decode_versions, await read(body), None, repository=""
+            )
+            self._decoded = _Decoded(
+                entry.sha256, {name: frozenset(v) for name, v in decoded.packages.items()}
+            )
+        return self._decoded.packages
+
+    async def _current(self) -> Entry | None:
+        """The refreshed entry, if that doesn't take so long that asking each package is better."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._timed())
+        await asyncio.wait({self._refreshing}, timeout=self._patience)
+        return self._refreshing.result() if self._refreshing.done() else None
+
+    async def _timed(self) -> Entry | None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            entry = await self._refresh()
+        except HexcacheError as error:
+            logger.debug("/versions is of no use: %s", error)
+            entry = None
+        # A repository without it, or a line on which a megabyte takes too long to pay.
+        if entry is None or loop.time() - started > self._patience:
+            self._useless_until = self._clock() + self._recheck
+        return entry

@@ -1,0 +1,74 @@
+"""A consistent picture while upstream fails.
+
+A new registry entry names a release; if the line breaks before anybody has fetched its tarball,
+whoever resolves now picks what can't be had. Then the entry before it, whose tarballs are here,
+is the better answer. So the last entry that was of use is kept beside the newest one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hexcache import resources
+from hexcache.messages import Content, read
+from hexcache.refresh import Refresher
+from hexcache.registry import Package
+from hexcache.resources import Resource
+from hexcache.store import Entry, Store
+
+
+class Pictures:
+    def __init__(self, store: Store, refresher: Refresher) -> None:
+        self._store = store
+        self._refresher = refresher
+
+    async def before(self, about: Resource) -> tuple[Entry, Content] | None:
+        """The present registry entry with its body, to `keep` if a newer one comes; None if
+        nothing here depends on it."""
+        entry = self._store.get(about.key)
+        if entry is None or not await self._is_backed(about, entry):
+            return None
+        body = await self._store.read(entry)
+        return None if body is None else (entry, Content(await read(body)))
+
+    async def keep(self, about: Resource, old: tuple[Entry, Content]) -> None:
+        """`old` was replaced: keep it as the picture before. Raises StoreError."""
+        entry, content = old
+        await self._store.put((replace(entry, key=_previous(about)), content.data))
+
+    async def consistent(self, about: Resource, entry: Entry) -> Entry:
+        """What to serve of `about` while tarballs can't be fetched: `entry`, or the one before."""
+        previous = self._store.get(_previous(about))
+        if previous is None or await self._is_backed(about, entry):
+            return entry
+        return previous if await self._is_backed(about, previous) else entry
+
+    async def named_before(self, about: Resource, version: str) -> str:
+        """The outer checksum that the picture before names for a release, or ""."""
+        previous = self._store.get(_previous(about))
+        package = await self._refresher.package(previous) if previous else None
+        release = package.by_version.get(version) if package else None
+        return release.outer_checksum if release else ""
+
+    async def _is_backed(self, about: Resource, entry: Entry) -> bool:
+        """Whether a tarball is stored of what `entry` has and the picture before hasn't."""
+        package = await self._refresher.package(entry)
+        if package is None:
+            return False
+        known = package.releases_known()
+        previous = self._store.get(_previous(about))
+        if previous is not None and previous.sha256 != entry.sha256:
+            before: Package | None = await self._refresher.package(previous)
+            added = known - (before.releases_known() if before else frozenset())
+            if not added:
+                return True
+            known = added
+        return any(self._has_tarball(about.name, *release) for release in known)
+
+    def _has_tarball(self, name: str, version: str, checksum: str) -> bool:
+        entry = self._store.get(resources.tarball(name, version).key)
+        return entry is not None and entry.sha256 == checksum
+
+
+def _previous(about: Resource) -> str:
+    return f"{about.key}#before"

@@ -1,0 +1,353 @@
+"""Bring one body over whatever line there is: retried, resumed, from whichever mirror has it.
+
+A transfer ends with a verified body, with upstream's word that there is nothing new or no such
+thing, or with an error when for `give_up` seconds not a byte has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hexcache.errors import UpstreamError, VerificationError
+from hexcache.pace import Pace
+from hexcache.resources import Resource
+from hexcache.spool import Source, Spool
+from hexcache.upstream import Response, Upstream
+
+logger = logging.getLogger(__name__)
+
+# A client has a copy to live with: how long a new one is tried for behind its back.
+_GIVE_UP_WITH_COPY = 20.0
+_GONE = (404, 410)
+_RETRIED = (408, 425, 429)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
+_CHUNK = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class Download:
+    """A body that came whole and was found good. `base` is who sent it; a Path is the
+    receiver's."""
+
+    body: bytes | Path
+    sha256: str
+    size: int
+    base: str
+    etag: str
+    last_modified: str
+    content_type: str
+
+    def read(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else self.body.read_bytes()
+
+    def discard(self) -> None:
+        if isinstance(self.body, Path):
+            self.body.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted. `headers` are the validators of the copy that we have (`has_copy`), if any.
+    `checksum`: the SHA-256 that the body must have, where it is known beforehand; with it, parts
+    from different mirrors fit together. `verify` raises VerificationError. `self_evident`: damage
+    would be noticed by `verify`, even where HTTP doesn't tell the body's end."""
+
+    resource: Resource
+    headers: Mapping[str, str]
+    has_copy: bool
+    checksum: str | None
+    self_evident: bool
+    limit: int
+    verify: Callable[[Download], Awaitable[None]]
+
+
+class Progress:
+    """A body as it grows, for clients that are sent it meanwhile. It stays readable until
+    `close` was called and the last reader is gone."""
+
+    def __init__(self) -> None:
+        self._spool: Spool | None = None
+        self._changed = asyncio.Event()
+        self._readers = 0
+        self._closed = False
+        self.source: Source | None = None
+        self.sha256: str | None = None
+
+    def follow(self, spool: Spool) -> None:
+        if self._spool is not None:
+            self._spool.close()
+        self._spool = spool
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._let_go()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self.changed()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._readers and self._spool is not None:
+            self._spool.close()
+
+    def changed(self) -> None:
+        """More came, or something else is known."""
+        if self._spool is not None:
+            self.source = self._spool.source or self.source
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def finish(self, sha256: str) -> None:
+        """The body is whole, and good."""
+        self.sha256 = sha256
+        self.changed()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self._spool.size if self._spool else 0
+
+    def read_at(self, position: int) -> bytes:
+        assert self._spool is not None
+        return self._spool.read_at(position, min(_CHUNK, self._spool.size - position))
+
+    async def wait(self) -> None:
+        """Until something changes."""
+        await self._changed.wait()
+
+
+class Transfers:
+    """`directory` keeps what is half done."""
+
+    def __init__(
+        self, upstream: Upstream, spool: Callable[[str, int], Spool], *, give_up: float, pace: Pace
+    ) -> None:
+        self._upstream = upstream
+        self._spool = spool
+        self._give_up = give_up
+        self._pace = pace
+
+    async def run(self, order: Order, progress: Progress | None = None) -> Download | int:
+        """The body, or the status 304, 404 or 410. Raises UpstreamError, or VerificationError if
+        nobody has a good one."""
+        spool = self._spool(order.resource.key, order.limit)
+        await asyncio.to_thread(spool.load)
+        if progress is None:
+            progress, own = Progress(), True
+        else:
+            own = False
+        progress.follow(spool)
+        run = _Run(order, spool, progress, self._upstream, self._give_up, self._pace)
+        try:
+            result = await run.run()
+            if isinstance(result, int):
+                spool.discard()
+            return result
+        finally:
+            # After a failure, what has come stays for the next time.
+            if own:
+                progress.close()
+
+
+class _Run:
+    """One transfer under way."""
+
+    def __init__(
+        self,
+        order: Order,
+        spool: Spool,
+        progress: Progress,
+        upstream: Upstream,
+        give_up: float,
+        pace: Pace,
+    ) -> None:
+        self._order = order
+        self._spool = spool
+        self._progress = progress
+        self._upstream = upstream
+        self._give_up = min(give_up, _GIVE_UP_WITH_COPY) if order.has_copy else give_up
+        self._pace = pace
+        self._deadline = pace.monotonic() + self._give_up
+        self._excluded: dict[str, UpstreamError | VerificationError] = {}
+        self._resumed = False
+
+    async def run(self) -> Download | int:
+        origin = self._order.resource.origin
+        round_ = 0
+        while True:
+            failure: UpstreamError | None = None
+            for base in self._upstream.healthy(origin):
+                if base in self._excluded:
+                    continue
+                before = self._spool.size
+                try:
+                    return await self._ask(base)
+                except VerificationError as error:
+                    logger.error("%s from %s is refused: %s", self._order.resource, base, error)
+                    # Put together from parts, it may be the joint that is wrong: once more, whole.
+                    if not self._resumed:
+                        self._excluded[base] = error
+                    self._spool.restart()
+                    self._resumed = False
+                except UpstreamError as error:
+                    logger.debug("%s from %s: %s", self._order.resource, base, error)
+                    failure = error
+                    if not _is_passing(error):
+                        self._excluded[base] = error
+                if self._spool.size > before:
+                    # Slow is not dead: what counts is the time without a byte.
+                    self._deadline = self._pace.monotonic() + self._give_up
+                    round_ = 0
+            if len(self._excluded) == len(set(self._upstream.bases(origin))):
+                raise self._worst()
+            round_ += 1
+            await self._pause(round_, failure)
+
+    async def _pause(self, round_: int, failure: UpstreamError | None) -> None:
+        origin = self._order.resource.origin
+        left = self._deadline - self._pace.monotonic()
+        if failure is None or self._upstream.is_down(origin):
+            if left <= 0 or self._order.has_copy:
+                raise failure or UpstreamError(self._upstream.why_down(origin))
+            # Somebody probes already: a second opinion costs more than it brings.
+            await self._upstream.wait_for_change(left)
+            return
+        delay = self._pace.delay(round_, failure.retry_after)
+        if delay > left:
+            raise failure
+        await self._pace.sleep(delay)
+
+    def _worst(self) -> UpstreamError | VerificationError:
+        """Of several reasons the one that is worth telling: what was wrong, rather than absent."""
+        errors = list(self._excluded.values())
+        return next((e for e in errors if isinstance(e, VerificationError)), errors[0])
+
+    async def _ask(self, base: str) -> Download | int:
+        order, spool = self._order, self._spool
+        headers = dict(order.headers)
+        start = spool.size if self._may_resume(base) else 0
+        if start:
+            headers = {"Range": f"bytes={start}-"}
+            if spool.source is not None and spool.source.base == base and spool.source.etag:
+                headers["If-Range"] = spool.source.etag
+        try:
+            async with self._upstream.get(base, order.resource.path, headers) as response:
+                if response.status >= 500:
+                    raise UpstreamError(
+                        f"{base} answered {response.status}",
+                        status=response.status,
+                        retry_after=_retry_after(response),
+                    )
+                self._upstream.succeeded(base)
+                if response.status in _GONE or (response.status == 304 and order.headers):
+                    return response.status
+                if response.status == 416 and start:
+                    spool.restart()
+                    raise UpstreamError(f"{base} can't continue the body", status=503)
+                if response.status not in (200, 206):
+                    raise UpstreamError(
+                        f"{base} answered {response.status}",
+                        status=response.status,
+                        retry_after=_retry_after(response),
+                    )
+                await self._receive(base, response, start)
+        except UpstreamError as error:
+            if (error.status is None or error.status >= 500) and spool.size == start:
+                self._upstream.failed(base, str(error))
+            raise
+        return await self._verified(base)
+
+    def _may_resume(self, base: str) -> bool:
+        source = self._spool.source
+        if not self._spool.size or source is None:
+            return False
+        if source.base == base:
+            return source.is_resumable or self._order.checksum is not None
+        return self._order.checksum is not None
+
+    async def _receive(self, base: str, response: Response, start: int) -> None:
+        spool = self._spool
+        total = response.length
+        if response.status == 206:
+            match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+            if not start or match is None or int(match[1]) != start:
+                spool.restart()
+                raise UpstreamError(f"{base} sent another part than was asked for", status=503)
+            total = int(match[2]) if match[2] else None
+            self._resumed = True
+        elif spool.size:
+            spool.restart()
+            self._resumed = False
+        spool.begin(
+            Source(
+                base=base,
+                etag=_header(response, "etag"),
+                total=total,
+                last_modified=_header(response, "last-modified"),
+                content_type=_header(response, "content-type"),
+            )
+        )
+        self._progress.changed()
+        async for chunk in response.chunks():
+            spool.write(chunk)
+            self._progress.changed()
+        if total is not None and spool.size != total:
+            raise UpstreamError(f"{base}: the body was cut off")
+        if not response.framed and not self._order.self_evident:
+            spool.restart()
+            raise UpstreamError(f"{base}: the body's end can't be told from a broken connection")
+
+    async def _verified(self, base: str) -> Download:
+        spool = self._spool
+        source = spool.source
+        assert source is not None
+        try:
+            body = spool.finish()
+        except OSError as error:
+            raise UpstreamError(f"{self._order.resource} can't be kept: {error}") from None
+        download = Download(
+            body=body,
+            sha256=spool.sha256,
+            size=spool.size,
+            base=base,
+            etag=source.etag,
+            last_modified=source.last_modified,
+            content_type=source.content_type or "application/octet-stream",
+        )
+        try:
+            await self._order.verify(download)
+        except BaseException:
+            download.discard()
+            raise
+        self._progress.finish(download.sha256)
+        return download
+
+
+def _is_passing(error: UpstreamError) -> bool:
+    """Whether the next try may go better. A 404 isn't an error here; 401 and 403 are final."""
+    return error.status is None or error.status >= 500 or error.status in _RETRIED
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds; a date is taken for "not said" (RFC 9110 §10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    return float(value) if value.isdecimal() and len(value) < 7 else None
+
+
+def _header(response: Response, name: str) -> str:
+    """A header that can go out to clients as it is."""
+    value = response.headers.get(name, "")
+    return value if value.isascii() and value.isprintable() else ""
