@@ -47,7 +47,13 @@ def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Part
             "cache.verify is false: NOTHING THAT COMES FROM UPSTREAM IS VERIFIED, and what is "
             "wrong there goes to every client"
         )
-    store = Store.open(settings.data / "cache", limit=settings.cache.size_limit, clock=clock)
+    store = Store.open(
+        settings.data / "cache",
+        limit=settings.cache.size_limit,
+        clock=clock,
+        # What one key vouched for is nothing to another.
+        trust=keys.fingerprint if settings.cache.verify else "unverified",
+    )
     engine = Engine(settings, store, upstream, keys=keys, builds_keys=builds_keys, clock=clock)
     return Parts(settings, engine, store, upstream, authority)
 

@@ -124,6 +124,8 @@ class Engine:
                 found = await self._find(resource, request)
             except VerificationError as error:
                 found = Refused(502, str(error))
+            except StoreError as error:
+                found = Refused(503, str(error))
             except UpstreamError as error:
                 found = Refused(504 if error.status is None else 502, str(error))
             if isinstance(found, Refused):
@@ -133,7 +135,7 @@ class Engine:
             reply = await self._replies.serve(request, resource, found)
             if reply is not None:
                 if resource.kind is Kind.CSV:
-                    await self._remember_pair(resource, found.entry, request.client)
+                    await self._remember_pair(resource, found.entry, request)
                 return reply
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
@@ -168,7 +170,7 @@ class Engine:
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
         """Whatever ages: registry messages, CSVs, docs, the public key, installs."""
         wishes = request.wishes
-        entry = self._store.get(resource.key)
+        entry = await self._refresher.stored(resource)
         flight = self._flights.get(resource.key)
         copy = None
         if entry is not None:
@@ -200,7 +202,7 @@ class Engine:
         wishes = request.wishes
         entry = self._store.get(resource.key)
         about = resources.package(resource.name)
-        registry_entry = self._store.get(about.key)
+        registry_entry = await self._refresher.stored(about)
         package = await self._refresher.package(registry_entry) if registry_entry else None
         release = package.by_version.get(resource.version) if package else None
         if entry and release and entry.sha256 == release.outer_checksum:
@@ -273,7 +275,7 @@ class Engine:
     ) -> Found | Refused | Reply:
         """A `.signed` always belongs to the CSV that this client got."""
         csv = resources.csv_of(resource)
-        pair = self._pairs.get(request.client)
+        pair = self._pairs.get(request.connection) or self._pairs.get(request.client)
         if pair and pair.csv_key == csv.key and self._clock() - pair.at < _PAIR_SECONDS:
             return Found(pair.signature, self._served, body=pair.body)
         found = await self._find_plain(csv, request)
@@ -291,15 +293,19 @@ class Engine:
             found = judged
         return replace(found, entry=entry, body=None)
 
-    async def _remember_pair(self, csv: Resource, entry: Entry, client: str) -> None:
+    async def _remember_pair(self, csv: Resource, entry: Entry, request: Request) -> None:
+        """Behind a forwarder all clients have one address; a new connection for the second request
+        has another. The connection goes before the address."""
         signature = self._store.get(resources.signature_of(csv).key)
         if signature is None or signature.generation != entry.sha256:
             return
         if body := await self._store.read(signature):
-            while len(self._pairs) >= _PAIRS:
-                del self._pairs[next(iter(self._pairs))]
             content = Content(await read(body))
-            self._pairs[client] = _Pair(csv.key, signature, content, self._clock())
+            pair = _Pair(csv.key, signature, content, self._clock())
+            for who in filter(None, (request.connection, request.client)):
+                while len(self._pairs) >= _PAIRS:
+                    del self._pairs[next(iter(self._pairs))]
+                self._pairs[who] = pair
 
     def _refresh(self, resource: Resource, *, itself: bool = False) -> tuple[Flight[Result], bool]:
         """Bring `resource` up to date; `itself`: no index's word will do."""
@@ -330,7 +336,7 @@ class Engine:
         return self._flights.join(resource.key, fetch)
 
     async def _refresh_package(self, about: Resource, *, itself: bool) -> Result:
-        entry = self._store.get(about.key)
+        entry = await self._refresher.stored(about)
         package = await self._refresher.package(entry) if entry else None
         if (
             entry is not None

@@ -28,7 +28,9 @@ class Selection:
         return self.stop - self.start
 
 
-def select(headers: Mapping[str, str], *, etag: str, last_modified: str, size: int) -> Selection:
+def select(
+    headers: Mapping[str, str], *, etag: str, last_modified: str, size: int, method: str = "GET"
+) -> Selection:
     """Evaluate the preconditions in the order of RFC 9110 §13.2.2.
 
     An empty `If-None-Match` means none: rebar3 sends it when it has no copy. `headers` are
@@ -42,7 +44,8 @@ def select(headers: Mapping[str, str], *, etag: str, last_modified: str, size: i
     elif last_modified and headers.get("if-modified-since", "").strip() == last_modified:
         # Whoever sends it sends back what it got: an exact comparison needs no clock.
         return Selection(304, 0, 0)
-    wanted = headers.get("range", "").strip()
+    # §14.2: Range is defined for GET only.
+    wanted = headers.get("range", "").strip() if method == "GET" else ""
     if not wanted or not _if_range_holds(headers.get("if-range", ""), etag, last_modified):
         return whole
     return _range(wanted, size) or whole

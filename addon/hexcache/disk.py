@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW, UNKNOWN
 
+from hexcache.errors import StoreError
+
 _FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 
 
@@ -38,6 +40,22 @@ class RefusedValueError(OSError):
 
 class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
     """Keys are str; values are bytes or Adopted, and are read back as bytes or as a file."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Files made since somebody cleared it, for whoever rolls a transaction back.
+        self.created: list[str] = []
+
+    def forget_created(self) -> None:
+        """Remove those files."""
+        for filename in self.created:
+            self.remove(filename)
+        self.created.clear()
+
+    def filename(self, key: Any = UNKNOWN, value: Any = UNKNOWN) -> tuple[str, str]:
+        filename, full_path = super().filename(key, value)
+        self.created.append(filename)
+        return filename, full_path
 
     def put(self, key: Any) -> tuple[str, bool]:
         if type(key) is not str:
@@ -87,5 +105,11 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         if type(filename) is not str or not _FILE_NAME.fullmatch(filename):
             raise RefusedValueError(f"a file name {filename!r}")
         # O_NOFOLLOW: a planted symbolic link must not lead out of the directory.
-        fd = os.open(os.path.join(self._directory, filename), os.O_RDONLY | os.O_NOFOLLOW)
-        return os.fdopen(fd, "rb")
+        path = os.path.join(self._directory, filename)
+        try:
+            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
+                raise
+            # Too many open files, say: the value is as good as before.
+            raise StoreError(f"the store can't be read: {error.strerror}") from None

@@ -102,4 +102,4 @@ def may_serve_stale(copy: Copy, policy: Policy) -> bool:
     """Whether `cache.max_stale` lets this copy be served when upstream fails."""
     if policy.fresh_for(copy.kind) is None or policy.max_stale is None:
         return True
-    return copy.age <= policy.max_stale + (policy.fresh_for(copy.kind) or 0.0)
+    return copy.age <= policy.max_stale

@@ -56,7 +56,7 @@ class Headers(Mapping[str, str]):
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a client asks. `host` is the Hex host it means, `target` path and query as they came,
-    `client` an address for the log."""
+    `client` an address for the log, `connection` names the connection that it came on."""
 
     method: str
     host: str
@@ -64,6 +64,7 @@ class Request:
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
     client: str = ""
+    connection: str = ""
 
     @property
     def wishes(self) -> Wishes:
@@ -111,10 +112,14 @@ class Reply:
     subject: str = ""
     detail: str = ""
     length: int | None = None
+    # No body belongs to it, and where `length` is None nothing is known of one.
+    bodiless: bool = False
 
     @property
     def content_length(self) -> int | None:
-        return self.body.length if self.length is None else self.length
+        if self.length is not None or self.bodiless:
+            return self.length
+        return self.body.length
 
 
 async def read(body: Body) -> bytes:

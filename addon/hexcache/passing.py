@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from hexcache import resources
 from hexcache.errors import UpstreamError
 from hexcache.messages import Content, Outcome, Reply, Request
 from hexcache.upstream import HOP_BY_HOP, Response, Upstream
-
-# Ours to set: they describe the connection or the framing, not the message.
-_OURS = HOP_BY_HOP | {"host", "content-length", "expect"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +29,31 @@ class _Passing:
                 yield chunk
 
 
+def _hidden(headers: Mapping[str, str]) -> frozenset[str]:
+    """Headers that are about one connection or its framing (RFC 9110 §7.6.1)."""
+    named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+    return HOP_BY_HOP | {"content-length"} | named
+
+
+def _failed(request: Request, status: int, reason: str) -> Reply:
+    text = "" if request.method == "HEAD" else f"hexcache: {reason}\n"
+    return Reply(
+        status=status,
+        headers=(("Content-Type", "text/plain; charset=utf-8"),),
+        body=Content(text.encode(errors="backslashreplace")),
+        outcome=Outcome.ERROR,
+        subject=request.target,
+        detail=reason,
+    )
+
+
 async def pass_through(upstream: Upstream, request: Request) -> Reply:
     """Ask upstream what the client asks, its `Authorization` included: the first base URL and
     no mirror, since only that one may see it."""
     base = upstream.bases(resources.origin_of(request.host, request.target))[0]
-    connection = {name.strip().lower() for name in request.headers.get("connection", "").split(",")}
-    dropped = _OURS | connection
+    if not request.target.startswith("/"):
+        return _failed(request, 400, "a path is wanted")
+    dropped = _hidden(request.headers) | {"host", "expect"}
     headers = [pair for pair in request.headers.pairs if pair[0].lower() not in dropped]
     stack = contextlib.AsyncExitStack()
     try:
@@ -45,16 +61,13 @@ async def pass_through(upstream: Upstream, request: Request) -> Reply:
             upstream.request(request.method, base + request.target, headers, request.body)
         )
     except UpstreamError as error:
-        return Reply(
-            status=504,
-            headers=(("Content-Type", "text/plain; charset=utf-8"),),
-            body=Content(f"hexcache: {error}\n".encode()),
-            outcome=Outcome.ERROR,
-            subject=request.target,
-            detail=str(error),
-        )
+        return _failed(request, 504, str(error))
+    if not response.framed and request.method != "HEAD" and response.status not in (204, 304):
+        # Passed on, a body that broke off would look whole.
+        await stack.aclose()
+        return _failed(request, 502, "upstream sent a body whose end can't be told")
     kept = tuple(
-        pair for pair in response.pairs if pair[0].lower() not in HOP_BY_HOP | {"content-length"}
+        pair for pair in response.pairs if pair[0].lower() not in _hidden(response.headers)
     )
     reply = Reply(
         status=response.status,
@@ -71,5 +84,6 @@ async def pass_through(upstream: Upstream, request: Request) -> Reply:
             outcome=reply.outcome,
             subject=reply.subject,
             length=response.length,
+            bodiless=True,
         )
     return reply

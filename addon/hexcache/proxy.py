@@ -8,12 +8,11 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.addons import proxyserver
 from mitmproxy.net.tls import starts_like_tls_record
-from mitmproxy.proxy import layer, mode_specs
+from mitmproxy.proxy import layer, mode_specs, server_hooks
 from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.modes import HttpProxy, ReverseProxy
@@ -43,20 +42,26 @@ class HexProxy:
         self._in_flight = 0
         # Clients whose HTTP layer is ours.
         self._pulling: set[str] = set()
+        # Clients whose connection goes by untouched.
+        self._tunnelled: set[str] = set()
         self._flusher: asyncio.Task[None] | None = None
 
     def options(self) -> dict[str, object]:
         """The mitmproxy options that this addon needs."""
         assert self.parts is not None
         settings = self.parts.settings
-        modes = [f"regular@{settings.listen.proxy}"]
+        # mitmproxy wants an IPv6 host without brackets here.
+        modes = ["regular@{}:{}".format(*settings.listen.proxy)]
         if settings.listen.mirror is not None:
-            modes.append(f"reverse:http://{resources.REPO_HOST}@{settings.listen.mirror}")
+            mirror = "{}:{}".format(*settings.listen.mirror)
+            modes.append(f"reverse:http://{resources.REPO_HOST}@{mirror}")
         return {
             "mode": modes,
             # With "eager" a CONNECT needs the network even for what is stored.
             "connection_strategy": "lazy",
             "upstream_cert": False,
+            # What a client may send; what it gets isn't held here.
+            "body_size_limit": "64m",
             "confdir": str(self.parts.authority.certificate_path.parent),
         }
 
@@ -76,57 +81,83 @@ class HexProxy:
                 mode = HTTPMode.transparent
             else:
                 data.layer = TCPLayer(context, ignore=True)
+                self._tunnelled.add(context.client.id)
         if mode is not None:
             data.layer = PullingHttpLayer(context, mode)
             self._pulling.add(context.client.id)
 
     def client_disconnected(self, client: connection.Client) -> None:
         self._pulling.discard(client.id)
+        self._tunnelled.discard(client.id)
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Only Hex is intercepted: other hosts keep their certificates."""
-        server = data.context.server.address
-        if server is None and isinstance(data.context.layers[0], HttpProxy):
-            return  # TLS to the proxy itself
-        host = data.client_hello.sni or (server[0] if server else "")
-        data.ignore_connection = host not in resources.HOSTS
+        context = data.context
+        if not isinstance(context.layers[0], HttpProxy) or context.server.address is None:
+            return  # TLS to one of our own listeners
+        # Either name will do: what means Hex must not leave from here unseen.
+        names = (data.client_hello.sni, context.server.address[0])
+        if not any(name in resources.HOSTS for name in names):
+            data.ignore_connection = True
+            self._tunnelled.add(context.client.id)
 
     def tls_start_client(self, data: tls.TlsData) -> None:
-        assert self.parts is not None
-        data.ssl_conn = SSL.Connection(self.parts.authority.server_context())
+        if self.parts is None:
+            return
+        try:
+            data.ssl_conn = SSL.Connection(self.parts.authority.server_context())
+        except HexcacheError as error:
+            # mitmproxy then presents the expired chain, and the client refuses it.
+            logger.error("%s", error)
+            return
         data.ssl_conn.set_accept_state()
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """mitmproxy connects for tunnels only: whatever else gets here would leave unverified."""
+        if data.client.id not in self._tunnelled:
+            data.server.error = "Hexcache fetches by itself"
 
     async def request(self, flow: http.HTTPFlow) -> None:
         # Proxy authentication answers by setting a response: that stands.
-        if flow.response or flow.error or not flow.live or self.parts is None:
-            return
-        request = _request(flow)
-        if request is None:
-            flow.response = http.Response.make(
-                403,
-                f"hexcache: {flow.request.pretty_host} is not one of Hex's hosts; plain HTTP to "
-                "others is not proxied\n",
-                {"Content-Type": "text/plain; charset=utf-8"},
-            )
+        if flow.response or flow.error or not flow.live:
             return
         started = time.monotonic()
-        self._in_flight += 1
+        request = _request(flow)
         try:
-            reply = await self.parts.engine.get(request)
-            if not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling:
-                flow.response = _response(reply, reply.content_length)
-                leave(flow, self._streamed(request, reply, started))
-                return
-            body = await read(reply.body)
+            reply = await self._reply(request, flow)
+            pulled = not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling
+            body = b"" if pulled else await read(reply.body)
         except HexcacheError as error:
-            # A passed-through body broke off; nothing of it has been sent yet.
-            flow.response = http.Response.make(502, f"hexcache: {error}\n")
+            reply, pulled = _error(502, str(error), request), False
+            body = await read(reply.body)
+        except Exception as error:
+            # Without a response mitmproxy would ask the server itself.
+            logger.exception("%s failed:", _printable(request.target), exc_info=error)
+            reply, pulled = _error(500, "an error in Hexcache; its log has it", request), False
+            body = await read(reply.body)
+        if pulled:
+            flow.response = _response(reply, reply.content_length)
+            leave(flow, self._streamed(request, reply, started))
             return
-        finally:
-            self._in_flight -= 1
-        length = len(body) if reply.length is None else reply.length
+        length = reply.content_length if request.method == "HEAD" else len(body)
         flow.response = _response(reply, length, body)
         _log(request, reply, len(body), time.monotonic() - started)
+
+    async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
+        if self.parts is None:
+            return _error(503, "Hexcache is shutting down", request)
+        if request.host not in resources.HOSTS:
+            host = _printable(flow.request.pretty_host)
+            return _error(
+                403,
+                f"{host} is not one of Hex's hosts; plain HTTP to others is not proxied",
+                request,
+            )
+        self._in_flight += 1
+        try:
+            return await self.parts.engine.get(request)
+        finally:
+            self._in_flight -= 1
 
     async def _streamed(
         self, request: Request, reply: Reply, started: float
@@ -196,18 +227,14 @@ class HexProxy:
                 logger.warning("%s", error)
 
 
-def _request(flow: http.HTTPFlow) -> Request | None:
-    """None for a host that isn't Hex's."""
+def _request(flow: http.HTTPFlow) -> Request:
     target = flow.request.path
     if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode):
         target = resources.drop_mirror_prefix(target)
         host = resources.REPO_HOST
     else:
-        host = flow.client_conn.sni or flow.request.host
-        if target.startswith(("http://", "https://")):
-            target = urlsplit(target).path
-    if host not in resources.HOSTS:
-        return None
+        sni = flow.client_conn.sni
+        host = sni if sni in resources.HOSTS else flow.request.host
     return Request(
         method=flow.request.method,
         host=host,
@@ -215,6 +242,19 @@ def _request(flow: http.HTTPFlow) -> Request | None:
         headers=Headers(flow.request.headers.items(multi=True)),
         body=flow.request.raw_content or b"",
         client=_client(flow.client_conn),
+        connection=flow.client_conn.id,
+    )
+
+
+def _error(status: int, reason: str, request: Request) -> Reply:
+    text = f"hexcache: {reason}\n".encode(errors="backslashreplace")
+    return Reply(
+        status=status,
+        headers=(("Content-Type", "text/plain; charset=utf-8"),),
+        body=Content(text),
+        outcome=Outcome.ERROR,
+        subject=request.target,
+        detail=reason,
     )
 
 
@@ -223,15 +263,17 @@ def _client(client: connection.Client) -> str:
 
 
 def _response(reply: Reply, length: int | None, body: bytes = b"") -> http.Response:
-    """`length` None: chunked, since the end isn't known."""
+    """`length` None: chunked, since the end isn't known; or nothing, where no body belongs."""
     response = http.Response.make(reply.status, body)
     response.headers.clear()
     for name, value in reply.headers:
         response.headers.add(name, value)
-    if length is None:
-        response.headers["Transfer-Encoding"] = "chunked"
-    elif reply.status != 304:  # RFC 9110 §8.6: a 304 has no Content-Length but the 200's
-        response.headers["Content-Length"] = str(length)
+    # RFC 9110 §8.6: a 204 has no Content-Length, a 304 none but the 200's.
+    if reply.status not in (204, 304):
+        if length is not None:
+            response.headers["Content-Length"] = str(length)
+        elif not reply.bodiless:
+            response.headers["Transfer-Encoding"] = "chunked"
     return response
 
 

@@ -19,13 +19,17 @@ from hexcache.registry import KeyRing, Package, Release
 from hexcache.resources import Kind, Resource
 from hexcache.store import Entry, FileBody, Store
 from hexcache.transfer import Download, Order, Progress, Transfers
+from hexcache.upstream import host_of
 
 logger = logging.getLogger(__name__)
 
 _DECODED = 512
+_TRUSTED = 50_000
 # The largest body of what is looked at in memory, and of what isn't.
 _MAX_MESSAGE = 64 * 2**20
 _MAX_BODY = 4 * 2**30
+# The largest that is held in memory because the disk won't take it.
+_MAX_UNSTORED = 256 * 2**20
 _UNSEEN = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 
@@ -69,6 +73,7 @@ class Refresher:
         self._builds_keys = builds_keys
         self._clock = clock
         self._decoded: dict[str, Package] = {}
+        self._trusted: set[str] = set()
 
     async def refresh(
         self,
@@ -80,7 +85,7 @@ class Refresher:
         UpstreamError (no answer) or VerificationError (a wrong one)."""
         if resource.kind is Kind.CSV:
             return await self._refresh_pair(resource)
-        entry = self._store.get(resource.key)
+        entry = await self.stored(resource)
         if release is not None and entry and entry.sha256 != release.outer_checksum:
             # Its ETag would get us a 304 for what is no longer good.
             entry = None
@@ -90,6 +95,34 @@ class Refresher:
                 return await self._still_good(entry)
             return Missing(answer)
         return await self._keep(self._entry(resource, answer), answer)
+
+    async def stored(self, resource: Resource) -> Entry | None:
+        """What the store has. A registry message's signature is checked once more when a process
+        meets it first: whoever can write the directory may have put it there."""
+        entry = self._store.get(resource.key)
+        if (
+            entry is None
+            or self._keys is None
+            or not resource.kind.is_registry
+            or entry.sha256 in self._trusted
+        ):
+            return entry
+        body = await self._store.read(entry)
+        if body is None:
+            return None
+        try:
+            registry.check_signature(await read(body), self._keys, str(resource))
+        except VerificationError as error:
+            logger.error("the stored copy of %s is dropped: %s", resource, error)
+            await self._store.delete(entry.key)
+            return None
+        self._trust(entry.sha256)
+        return entry
+
+    def _trust(self, sha256: str) -> None:
+        if len(self._trusted) >= _TRUSTED:
+            self._trusted.clear()
+        self._trusted.add(sha256)
 
     async def package(self, entry: Entry) -> Package | None:
         """The decoded registry entry; None if its body is damaged."""
@@ -119,6 +152,8 @@ class Refresher:
         content = answer.read()
         answer.discard()
         signed = await self._ask(signature, None)
+        if isinstance(signed, int) and self._builds_keys is None:
+            return await self._keep(self._entry(csv, answer), replace(answer, body=content))
         if isinstance(signed, int):
             raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
         signature_content = signed.read()
@@ -189,6 +224,7 @@ class Refresher:
                 registry.check_tarball(
                     download.sha256, release, f"{resource.name} {resource.version}"
                 )
+        self._trust(download.sha256)
 
     async def _refuse_older(
         self, entry: Entry | None, download: Download, package: Package
@@ -205,7 +241,8 @@ class Refresher:
             older = package.releases_known() < held.releases_known()
         if older:
             raise VerificationError(
-                "older", f"{entry.key}: {download.base} has an older entry than was seen already"
+                "older",
+                f"{host_of(download.base)} has an older registry entry than was seen already",
             )
 
     def _remember(self, sha256: str, package: Package) -> None:
@@ -226,8 +263,7 @@ class Refresher:
             kind=resource.kind,
             sha256=download.sha256,
             size=download.size,
-            # rebar3 takes a tarball without an ETag for a failed download.
-            etag=download.etag or f'"{download.sha256[:32]}"',
+            etag=download.etag,
             last_modified=download.last_modified,
             content_type=download.content_type,
             stored_at=now,
@@ -240,6 +276,11 @@ class Refresher:
     async def _keep(self, entry: Entry, download: Download) -> Fetched:
         """Store it; if the disk is full, the clients who wait get it all the same."""
         body = download.body
+        if not self._store.takes(download.size):
+            logger.warning("%s is served, but too large to be stored", entry.key)
+            content = Content(download.read())
+            download.discard()
+            return Fetched(entry, 200, content, stored=False)
         if isinstance(body, bytes):
             content = Content(body)
             try:
@@ -256,9 +297,15 @@ class Refresher:
             await self._store.put((entry, path))
         except StoreError as error:
             logger.warning("%s is served, but not stored: %s", entry.key, error)
-            data = os.pread(descriptor, entry.size, 0)
+            data = _read_all(descriptor, entry.size)
             path.unlink(missing_ok=True)  # noqa: ASYNC240  # microseconds
             return Fetched(entry, 200, Content(data), stored=False)
         finally:
             os.close(descriptor)
         return Fetched(entry, 200)
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    if size > _MAX_UNSTORED:
+        raise UpstreamError("it is too large to be served without being stored")
+    return os.pread(descriptor, size, 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -142,6 +143,12 @@ class KeyRing:
         self._keys: list[RSAPublicKey] = [_load_key(pem) for pem in pems]
         self._numbers = {key.public_numbers() for key in self._keys}
 
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same keys, in whatever order."""
+        numbers = sorted(f"{key.n:x}:{key.e:x}" for key in self._numbers)
+        return hashlib.sha256(",".join(numbers).encode()).hexdigest()[:16]
+
     def verify(self, payload: bytes, signature: bytes, what: str) -> None:
         """Raises VerificationError unless one of the keys made `signature` over `payload`."""
         for key in self._keys:
@@ -200,6 +207,12 @@ def decode_versions(body: bytes, keys: KeyRing | None, *, repository: str) -> Ve
         _text(message.repository),
         {_text(package.name): tuple(map(_text, package.versions)) for package in message.packages},
     )
+
+
+def check_signature(body: bytes, keys: KeyRing, what: str) -> None:
+    """Raises VerificationError unless `body` is a registry message that one of `keys` signed."""
+    signed = _parse(pb.Signed, unpack(body, what), what)
+    keys.verify(signed.payload, signed.signature, what)
 
 
 def verify_signed_file(body: bytes, signature: bytes, keys: KeyRing, what: str) -> None:

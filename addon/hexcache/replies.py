@@ -53,9 +53,10 @@ class Replies:
         entry = found.entry
         chosen = select(
             request.headers,
-            etag=entry.etag,
+            etag=entry.client_etag,
             last_modified=entry.last_modified,
             size=entry.size,
+            method=request.method,
         )
         body: Content | FileBody = Content(b"")
         if request.method != "HEAD" and chosen.status in (200, 206):
@@ -114,7 +115,7 @@ class Replies:
     def refuse(self, request: Request, resource: Resource | None, refused: Refused) -> Reply:
         """An error that names what is missing and why."""
         subject = str(resource) if resource else request.target
-        text = f"hexcache: {subject}: {refused.reason}\n".encode()
+        text = f"hexcache: {subject}: {refused.reason}\n".encode(errors="backslashreplace")
         detail = "offline" if refused.offline else _quoted(refused.reason)
         is_head = request.method == "HEAD"
         return Reply(
@@ -162,7 +163,7 @@ class Replies:
         age = max(int(self._clock() - checked_at), 0)
         headers = [
             ("Content-Type", entry.content_type),
-            ("ETag", entry.etag),
+            ("ETag", entry.client_etag),
             ("Accept-Ranges", "bytes"),
             ("Age", str(age)),
             ("Cache-Status", self._cache_status(found, age)),

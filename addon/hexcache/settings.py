@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -28,7 +28,12 @@ CONFIG_VARIABLE = "HEXCACHE_CONFIG"
 DEFAULT_FILE = Path("proxy.yaml")
 _PREFIX = "HEXCACHE_"
 
+# Kubernetes and Docker links say with these where a service called hexcache is.
+_FROM_ORCHESTRATOR = re.compile(r"HEXCACHE_(?:SERVICE|PORT)(?:_.*)?")
+
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+_LONGEST = 100 * 365 * 86400.0
+_LARGEST = 2**62
 _SIZE_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -47,7 +52,10 @@ def parse_duration(value: object) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", str(value).strip())
     if isinstance(value, bool) or match is None:
         raise ValueError("a duration such as 500ms, 5s, 10m, 24h or 7d is wanted")
-    return float(match[1]) * _DURATION_UNITS[match[2]]
+    seconds = float(match[1]) * _DURATION_UNITS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError("a duration of less than 100 years is wanted")
+    return seconds
 
 
 def parse_size(value: object) -> int:
@@ -55,7 +63,10 @@ def parse_size(value: object) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
     if isinstance(value, bool) or match is None:
         raise ValueError("a size such as 500MB or 10GiB is wanted")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_UNITS[match[2]])
+    size = float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_UNITS[match[2]]
+    if size > _LARGEST:
+        raise ValueError("a size such as 500MB or 10GiB is wanted, one that fits on a disk")
+    return int(size)
 
 
 def _positive_duration(value: object) -> float:
@@ -78,9 +89,13 @@ def parse_address(value: object) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ValueError(wanted) from None
-    if not host or port is None or parts.username or parts.path or parts.query:
+    if not host or port is None or not _is_bare(parts) or not re.fullmatch(r"[\w.:%-]+", host):
         raise ValueError(wanted)
     return Address(host, port)
+
+
+def _is_bare(parts: SplitResult) -> bool:
+    return not (parts.username or parts.path or parts.query or parts.fragment)
 
 
 def _optional_address(value: object) -> Address | None:
@@ -91,7 +106,14 @@ def _optional_address(value: object) -> Address | None:
 def _url(value: object) -> str:
     try:
         parts = urlsplit(str(value))
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = (
+            str(value).isascii()
+            and str(value).isprintable()
+            and " " not in str(value)
+            and parts.scheme in ("http", "https")
+            and parts.hostname
+            and parts.port != 0
+        )
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment:
@@ -255,7 +277,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error.strerror}", where=where) from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not a UTF-8 text", where=where) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it can't be read"
@@ -264,6 +286,11 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise SettingsError(f"{path}: KEY: VALUE lines are wanted, see proxy.yaml", where=where)
+    for key in content:
+        if key not in Settings.model_fields:
+            raise SettingsError(
+                f"{path}: {key} is not a setting; proxy.yaml lists them all", where=where, key=key
+            )
     # A section whose settings are all commented out is an empty one.
     return {key: {} if value is None else value for key, value in content.items()}
 
@@ -272,15 +299,18 @@ def _variables() -> Iterator[str]:
     """Every environment variable that Hexcache reads."""
     yield CONFIG_VARIABLE
     for name, field in Settings.model_fields.items():
-        yield f"{_PREFIX}{name.upper()}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             for key in field.annotation.model_fields:
                 yield f"{_PREFIX}{name.upper()}__{key.upper()}"
+        else:
+            yield f"{_PREFIX}{name.upper()}"
 
 
 def _refuse_unknown_variables() -> None:
     known = set(_variables())
     for name in sorted(os.environ):
+        if _FROM_ORCHESTRATOR.fullmatch(name):
+            continue
         if name.upper().startswith(_PREFIX) and name.upper() not in known:
             raise SettingsError(
                 f"environment: {name} is not a setting; proxy.yaml lists them all",
@@ -295,7 +325,8 @@ def _explain(error: ValidationError, path: Path | None) -> SettingsError:
     location = [part for part in first["loc"] if isinstance(part, str)][:2]
     key = ".".join(location)
     variable = _PREFIX + "__".join(location).upper()
-    where = f"environment: {variable}" if os.environ.get(variable) else f"{path}: {key}"
+    from_environment = any(name.upper() == variable and os.environ[name] for name in os.environ)
+    where = f"environment: {variable}" if from_environment else f"{path}: {key}"
     if first["type"] == "extra_forbidden":
         message = f"{where} is not a setting; proxy.yaml lists them all"
     else:

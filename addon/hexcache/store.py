@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import sqlite3
-import time
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +28,7 @@ import diskcache
 from hexcache.disk import Adopted, SafeDisk
 from hexcache.errors import StoreError
 from hexcache.messages import Content
+from hexcache.opening import open_directory
 from hexcache.resources import Kind
 from hexcache.spool import Spool
 
@@ -41,8 +39,6 @@ _CHUNK = 64 * 2**10
 _HASH_IN_PLACE = 128 * 2**10
 # How far below the limit an eviction goes, so that not every write evicts.
 _EVICT_TO = 0.95
-# For how long something half done is worth keeping.
-_PARTIAL_SECONDS = 7 * 86400
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
 
@@ -53,7 +49,7 @@ class Entry:
     body came, `checked_at` when upstream last said it is current, `used_at` when a client last
     got it. `generation` ties a `.signed` to its CSV's SHA-256. `base` is the base URL that it came
     from; `asked_at` when that was last asked about this very thing, while `checked_at` may be
-    concluded from an index."""
+    concluded from an index. `trust` is the store's, of the time when it was put."""
 
     key: str
     kind: Kind
@@ -68,6 +64,12 @@ class Entry:
     generation: str = ""
     base: str = ""
     asked_at: float = 0.0
+    trust: str = ""
+
+    @property
+    def client_etag(self) -> str:
+        """Never empty: rebar3 takes a tarball without an ETag for a failed download."""
+        return self.etag or f'"{self.sha256[:32]}"'
 
     @property
     def body_key(self) -> str:
@@ -110,7 +112,9 @@ class Store:
         *,
         limit: int,
         clock: Callable[[], float],
+        trust: str,
     ) -> None:
+        self._trust = trust
         self._directory = directory
         self._cache = cache
         self._lock = lock
@@ -123,33 +127,13 @@ class Store:
         self.damaged = 0
 
     @classmethod
-    def open(cls, directory: Path, *, limit: int, clock: Callable[[], float]) -> Store:
-        """Open `directory`, made with mode 0700 if it isn't there. Raises StoreError: it can't be
-        written, or another process has it. A database that is no longer readable is put
-        aside, with a warning, and the store starts empty."""
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
-            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(
-                f"{directory} can't be written: {error.strerror}; make it writable or change `data`"
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise StoreError(
-                f"{directory} is in use by another Hexcache; stop it or change `data`"
-            ) from None
-        try:
-            (directory / "partial").mkdir(mode=0o700, exist_ok=True)
-            _tidy(directory / "partial", older_than=clock() - _PARTIAL_SECONDS)
-            cache = _open_cache(directory / "entries")
-        except OSError as error:
-            os.close(lock)
-            raise StoreError(f"{directory} can't be used: {error}") from None
-        return cls(directory, cache, lock, limit=limit, clock=clock)
+    def open(
+        cls, directory: Path, *, limit: int, clock: Callable[[], float], trust: str = ""
+    ) -> Store:
+        """See `open_directory`. `trust` names what vouches for what is stored; entries that were
+        stored under another trust are as if they weren't there. Raises StoreError."""
+        cache, lock = open_directory(directory, now=clock())
+        return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust)
 
     async def close(self) -> None:
         """Write what is only in memory and let go of the directory."""
@@ -161,10 +145,11 @@ class Store:
         os.close(self._lock)
 
     def get(self, key: str) -> Entry | None:
-        """The entry of `key`, without a look at its body."""
+        """The entry of `key`, without a look at its body; None if there is none, or if the store
+        can't be read just now."""
         if entry := self._entries.get(key):
             return entry
-        entry = self._decode(self._read_row(f"m:{key}"), key)
+        entry = self._stored(key)
         if entry is not None:
             if len(self._entries) >= _REMEMBERED:
                 self._entries.clear()
@@ -172,7 +157,8 @@ class Store:
         return entry
 
     async def read(self, entry: Entry) -> Content | FileBody | None:
-        """The body of `entry`, hashed and found good; None (and the entry is gone) if it isn't."""
+        """The body of `entry`, hashed and found good; None (and the entry is gone) if it isn't.
+        Raises StoreError if it can't be read for a reason that isn't its own."""
         value = self._read_row(entry.body_key)
         if isinstance(value, bytes):
             if len(value) == entry.size and _digest(value) == entry.sha256:
@@ -185,6 +171,8 @@ class Store:
                 else:
                     loop = asyncio.get_running_loop()
                     good = await loop.run_in_executor(None, _is_good, value, entry)
+            except OSError as error:
+                raise StoreError(f"the store can't be read: {error.strerror}") from None
             finally:
                 if not good:
                     value.close()
@@ -198,6 +186,7 @@ class Store:
     async def put(self, *items: tuple[Entry, bytes | Path]) -> None:
         """Store entries with their bodies, all of them or none; a Path is moved in. Raises
         StoreError, and then what was stored before still is."""
+        items = tuple((replace(entry, trust=self._trust), body) for entry, body in items)
         await self._in_thread(self._put, items)
         for entry, _ in items:
             self._entries[entry.key] = entry
@@ -229,7 +218,7 @@ class Store:
         ]
         for entry in entries:
             self._entries[entry.key] = entry
-        await self._in_thread(self._write_meta, entries)
+        await self._in_thread(self._write_used, entries)
 
     async def delete(self, key: str) -> None:
         entry = self.get(key)
@@ -242,14 +231,17 @@ class Store:
             if row.startswith("m:") and (entry := self.get(row[2:])) is not None:
                 yield entry
 
+    def takes(self, size: int) -> bool:
+        """Whether a body of `size` bytes may be put: it mustn't drive out everything else."""
+        return size <= max(self._limit // 2, 2**20)
+
     def spool(self, name: str, limit: int) -> Spool:
         """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
         `name` finds again what was left half done."""
         return Spool(
             self._directory / "partial",
             hashlib.sha256(name.encode()).hexdigest()[:40],
-            # Nothing may be so large that storing it would drive out everything else.
-            limit=min(limit, max(self._limit // 2, 2**20)),
+            limit=limit,
         )
 
     def statistics(self) -> dict[str, int]:
@@ -271,11 +263,18 @@ class Store:
     def _put(self, items: Iterable[tuple[Entry, bytes | Path]]) -> None:
         items = list(items)
         old = [entry for item, _ in items if (entry := self._stored(item.key)) is not None]
-        with self._cache.transact():
-            for entry, body in items:
-                value = Adopted(body) if isinstance(body, Path) else body
-                self._cache.set(entry.body_key, value)
-            self._write_meta([entry for entry, _ in items])
+        disk: SafeDisk = self._cache.disk
+        disk.created.clear()
+        try:
+            with self._cache.transact():
+                for entry, body in items:
+                    value = Adopted(body) if isinstance(body, Path) else body
+                    self._cache.set(entry.body_key, value)
+                self._write_meta([entry for entry, _ in items])
+        except BaseException:
+            # The rows were rolled back; their files are nobody's.
+            disk.forget_created()
+            raise
         kept = {entry.body_key for entry, _ in items}
         self._delete_rows([entry.body_key for entry in old if entry.body_key not in kept])
 
@@ -289,22 +288,41 @@ class Store:
                 del fields["key"]
                 self._cache.set(f"m:{entry.key}", json.dumps(fields).encode())
 
+    def _write_used(self, entries: Iterable[Entry]) -> None:
+        """Only the time of last use: meanwhile there may be another body."""
+        current = []
+        for entry in entries:
+            stored = self._stored(entry.key)
+            if stored is not None and stored.sha256 == entry.sha256:
+                current.append(replace(stored, used_at=entry.used_at))
+        self._write_meta(current)
+
     def _delete_rows(self, keys: Iterable[str]) -> None:
         for key in keys:
             if key:
                 self._cache.delete(key)
 
     def _stored(self, key: str) -> Entry | None:
-        return self._decode(self._read_row(f"m:{key}"), key)
+        try:
+            value = self._read_row(f"m:{key}")
+        except StoreError as error:
+            logger.warning("%s", error)
+            return None
+        entry = self._decode(value, key)
+        return entry if entry is not None and entry.trust == self._trust else None
 
     def _evict(self, spare: set[str]) -> None:
         """Delete tarballs and the like by last use, then registry entries, until there is room."""
         used = dict(self._used)
+        rows = self._row_keys()
         entries = [
             entry
-            for row in self._row_keys()
+            for row in rows
             if row.startswith("m:") and (entry := self._stored(row[2:])) is not None
         ]
+        # Of another trust, or unreadable: of no use to anybody.
+        good = {key for entry in entries for key in (f"m:{entry.key}", entry.body_key)}
+        self._delete_rows([row for row in rows if row not in good])
         entries.sort(key=lambda e: (e.kind.is_registry, used.get(e.key, e.used_at)))
         for entry in entries:
             if self._cache.volume() <= self._limit * _EVICT_TO:
@@ -331,8 +349,7 @@ class Store:
         try:
             return self._cache.get(key, read=True)
         except (sqlite3.Error, diskcache.Timeout) as error:
-            logger.warning("the store can't be read: %s", error)
-            return None
+            raise StoreError(f"the store can't be read: {error}") from None
 
     def _decode(self, value: Any, key: str) -> Entry | None:
         if not isinstance(value, bytes):
@@ -359,84 +376,11 @@ class Store:
         return entry if valid else None
 
 
-def _tidy(partial: Path, *, older_than: float) -> None:
-    """Delete what no transfer will take up again."""
-    for path in partial.iterdir():
-        if path.suffix not in (".part", ".json") or path.lstat().st_mtime < older_than:
-            path.unlink()
-
-
 def _guarded[T](function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         raise StoreError(f"the store can't be written: {error}") from None
-
-
-def _open_cache(directory: Path) -> diskcache.Cache:
-    directory.mkdir(mode=0o700, exist_ok=True)
-    directory.chmod(0o700)
-    try:
-        _purge(directory / diskcache.core.DBNAME)
-        return _checked_cache(directory)
-    except sqlite3.DatabaseError as error:
-        aside = directory.with_name(f"entries.damaged-{int(time.time())}")
-        logger.warning(
-            "the store's database is damaged (%s): put aside as %s, starting empty", error, aside
-        )
-        os.replace(directory, aside)
-        directory.mkdir(mode=0o700)
-        return _checked_cache(directory)
-
-
-def _purge(database: Path) -> None:
-    """Delete rows that SafeDisk would never have written, before diskcache sees them."""
-    if not database.exists():
-        return
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone():
-            connection.execute(
-                "DELETE FROM Cache WHERE typeof(key) != 'text' OR raw != 1 OR mode NOT IN (1, 2)"
-                " OR filename GLOB '*..*' OR filename GLOB '/*'"
-            )
-
-
-def _checked_cache(directory: Path) -> diskcache.Cache:
-    cache = diskcache.Cache(
-        str(directory),
-        disk=SafeDisk,
-        # We evict ourselves: diskcache's order knows nothing of registry entries.
-        eviction_policy="none",
-        cull_limit=0,
-        size_limit=2**62,
-        statistics=0,
-        tag_index=0,
-    )
-    try:
-        with warnings.catch_warnings():
-            # What kill -9 left: files without a row, rows without a file, wrong counts.
-            warnings.simplefilter("ignore")
-            cache.check(fix=True)
-            _drop_orphans(cache)
-    except BaseException:
-        cache.close()
-        raise
-    return cache
-
-
-def _drop_orphans(cache: diskcache.Cache) -> None:
-    """Delete bodies that no entry names: `kill -9` came between the two writes."""
-    bodies = set()
-    named = set()
-    for key in list(cache):
-        if key.startswith("b:"):
-            bodies.add(key)
-        elif key.startswith("m:"):
-            value = cache.get(key)
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                named.add(f"b:{key[2:]}@{json.loads(value)['sha256']}")
-    for key in bodies - named:
-        cache.delete(key)
 
 
 def _digest(data: bytes) -> str:

@@ -18,7 +18,7 @@ from hexcache.errors import UpstreamError, VerificationError
 from hexcache.pace import Pace
 from hexcache.resources import Resource
 from hexcache.spool import Source, Spool
-from hexcache.upstream import Response, Upstream
+from hexcache.upstream import Response, Upstream, host_of
 
 logger = logging.getLogger(__name__)
 
@@ -196,14 +196,16 @@ class _Run:
                 try:
                     return await self._ask(base)
                 except VerificationError as error:
-                    logger.error("%s from %s is refused: %s", self._order.resource, base, error)
+                    logger.error(
+                        "%s from %s is refused: %s", self._order.resource, host_of(base), error
+                    )
                     # Put together from parts, it may be the joint that is wrong: once more, whole.
                     if not self._resumed:
                         self._excluded[base] = error
                     self._spool.restart()
                     self._resumed = False
                 except UpstreamError as error:
-                    logger.debug("%s from %s: %s", self._order.resource, base, error)
+                    logger.debug("%s from %s: %s", self._order.resource, host_of(base), error)
                     failure = error
                     if not _is_passing(error):
                         self._excluded[base] = error
@@ -247,19 +249,24 @@ class _Run:
             async with self._upstream.get(base, order.resource.path, headers) as response:
                 if response.status >= 500:
                     raise UpstreamError(
-                        f"{base} answered {response.status}",
+                        f"{host_of(base)} answered {response.status}",
                         status=response.status,
                         retry_after=_retry_after(response),
                     )
                 self._upstream.succeeded(base)
-                if response.status in _GONE or (response.status == 304 and order.headers):
+                if response.status == 304 and order.headers:
                     return response.status
+                if response.status in _GONE:
+                    if base == self._upstream.bases(order.resource.origin)[0]:
+                        return response.status
+                    # A mirror that doesn't have it proves nothing.
+                    raise UpstreamError(f"{host_of(base)} has no such file", status=response.status)
                 if response.status == 416 and start:
                     spool.restart()
-                    raise UpstreamError(f"{base} can't continue the body", status=503)
+                    raise UpstreamError(f"{host_of(base)} can't continue the body", status=503)
                 if response.status not in (200, 206):
                     raise UpstreamError(
-                        f"{base} answered {response.status}",
+                        f"{host_of(base)} answered {response.status}",
                         status=response.status,
                         retry_after=_retry_after(response),
                     )
@@ -285,7 +292,9 @@ class _Run:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
             if not start or match is None or int(match[1]) != start:
                 spool.restart()
-                raise UpstreamError(f"{base} sent another part than was asked for", status=503)
+                raise UpstreamError(
+                    f"{host_of(base)} sent another part than was asked for", status=503
+                )
             total = int(match[2]) if match[2] else None
             self._resumed = True
         elif spool.size:
@@ -305,10 +314,12 @@ class _Run:
             spool.write(chunk)
             self._progress.changed()
         if total is not None and spool.size != total:
-            raise UpstreamError(f"{base}: the body was cut off")
+            raise UpstreamError(f"{host_of(base)}: the body was cut off")
         if not response.framed and not self._order.self_evident:
             spool.restart()
-            raise UpstreamError(f"{base}: the body's end can't be told from a broken connection")
+            raise UpstreamError(
+                f"{host_of(base)}: the body's end can't be told from a broken connection"
+            )
 
     async def _verified(self, base: str) -> Download:
         spool = self._spool

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -155,15 +156,15 @@ class Upstream:
     def succeeded(self, base: str) -> None:
         """Note that `base` answered."""
         if self._breaker(base).succeeded():
-            logger.warning("%s is back", _host(base))
+            logger.warning("%s is back", host_of(base))
             self._announce()
 
     def failed(self, base: str, why: str) -> None:
         """Note that `base` gave no answer, or a 5xx."""
         if self._breaker(base).failed(why):
-            logger.warning("%s is down: %s; what is stored is served", _host(base), why)
+            logger.warning("%s is down: %s; what is stored is served", host_of(base), why)
             self._announce()
-            name = f"probe {_host(base)}"
+            name = f"probe {host_of(base)}"
             self._probes[base] = asyncio.create_task(self._probe(base), name=name)
 
     def statistics(self) -> dict[str, dict[str, object]]:
@@ -173,7 +174,7 @@ class Upstream:
         result: dict[str, dict[str, object]] = {}
         for base in dict.fromkeys(base for bases in self._bases.values() for base in bases):
             state = self._breaker(base).state
-            result[_host(base)] = {
+            result[host_of(base)] = {
                 "up": not state.is_open,
                 "failures": state.failures,
                 "since": None if state.since is None else now - state.since,
@@ -202,7 +203,7 @@ class Upstream:
             try:
                 async with self.request("HEAD", f"{base}/") as response:
                     if response.status >= 500:
-                        raise UpstreamError(f"{_host(base)} answered {response.status}")
+                        raise UpstreamError(f"{host_of(base)} answered {response.status}")
             except UpstreamError as error:
                 breaker.failed(str(error))
             else:
@@ -220,14 +221,29 @@ class Upstream:
                 if response.status not in _REDIRECTS or "location" not in response.headers:
                     encoding = response.headers.get("content-encoding", "identity").lower()
                     if encoding != "identity" and response.status in (200, 206):
-                        raise UpstreamError(f"{_host(url)} sent the body as {encoding}, unasked")
+                        raise UpstreamError(f"{host_of(url)} sent the body as {encoding}, unasked")
                     yield response
                     return
                 following = urljoin(url, response.headers["location"])
-            if urlsplit(following).scheme != "https" and urlsplit(url).scheme == "https":
-                raise UpstreamError(f"{_host(url)} redirects to {following}, which is not https")
+            self._check_redirect(url, following)
             url = following
-        raise UpstreamError(f"{_host(base)} redirects more than {_MAX_REDIRECTS} times")
+        raise UpstreamError(f"{host_of(base)} redirects more than {_MAX_REDIRECTS} times")
+
+    def _check_redirect(self, url: str, following: str) -> None:
+        """Not everything is verified, so a redirect mustn't lead to less safety, nor into the
+        network around us."""
+        try:
+            old, new = urlsplit(url), urlsplit(following)
+            host = new.hostname or ""
+        except ValueError:
+            raise UpstreamError(
+                f"{host_of(url)} redirects to an address that can't be used"
+            ) from None
+        if new.scheme not in ("http", "https") or (old.scheme == "https" != new.scheme):
+            raise UpstreamError(f"{host_of(url)} redirects to {host}, not by https")
+        known = {urlsplit(base).netloc for bases in self._bases.values() for base in bases}
+        if new.netloc not in known and not re.fullmatch(r"(?:[\w-]+\.)+[A-Za-z]\w+", host):
+            raise UpstreamError(f"{host_of(url)} redirects to {host}, which is no public name")
 
     @contextlib.asynccontextmanager
     async def request(
@@ -326,16 +342,16 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2]
+def host_of(url: str) -> str:
+    """HOST[:PORT] of a URL, for messages: a password in it stays out of them."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 @contextlib.contextmanager
 def _explained(url: str) -> Iterator[None]:
     """Turn whatever the client library raises into an UpstreamError. The order goes from the
     special to the general: aiohttp's errors inherit from each other."""
-    host = _host(url)
+    host = host_of(url)
     try:
         yield
     except aiohttp.ClientConnectorCertificateError as error:
@@ -345,20 +361,31 @@ def _explained(url: str) -> Iterator[None]:
         raise UpstreamError(f"{host}: TLS failed: {_brief(error)}") from None
     except aiohttp.ClientConnectorDNSError:
         raise UpstreamError(f"{host}: the name can't be resolved") from None
-    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
-        raise UpstreamError(f"{host}: the proxy on the way failed: {_brief(error)}") from None
+    except aiohttp.ClientProxyConnectionError as error:
+        reason = _reason(error.os_error)
+        raise UpstreamError(f"{host}: no connection to the proxy on the way: {reason}") from None
+    except aiohttp.ClientHttpProxyError as error:
+        # Its text has the proxy's URL, password and all.
+        raise UpstreamError(f"{host}: the proxy on the way answered {error.status}") from None
     except aiohttp.ClientConnectorError as error:
-        number = error.os_error.errno
-        reason = os.strerror(number) if number else _brief(error.os_error)
-        raise UpstreamError(f"{host}: no connection: {reason}") from None
+        raise UpstreamError(f"{host}: no connection: {_reason(error.os_error)}") from None
     except TimeoutError:
         raise UpstreamError(f"{host}: no answer in time") from None
     except aiohttp.ClientPayloadError:
         raise UpstreamError(f"{host}: the connection broke off in the middle") from None
     except aiohttp.ServerDisconnectedError:
         raise UpstreamError(f"{host}: the connection was closed without an answer") from None
+    except (aiohttp.InvalidURL, UnicodeError):
+        raise UpstreamError(f"{host}: the address can't be used") from None
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
         raise UpstreamError(f"{host}: {_brief(error)}") from None
+    except RuntimeError:
+        # aiohttp's word for a session that was closed.
+        raise UpstreamError(f"{host}: Hexcache is shutting down") from None
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else _brief(error)
 
 
 def _brief(error: BaseException | None) -> str:
