@@ -130,7 +130,7 @@ class TestRegistry:
         made.fake.heal()
         made.fake.release()
         current = made.fake.files["/packages/foo"]
-        while (await made.get("/packages/foo")).body != current:  # noqa: ASYNC110
+        while (await made.get("/packages/foo")).body != current:
             await asyncio.sleep(0)
         assert made.fake.count("/packages/foo") == 2
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from hexcache import freshness, resources
 from hexcache.errors import StoreError, UpstreamError, VerificationError
-from hexcache.flights import Flight, Flights
+from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
 from hexcache.index import VersionsIndex
+from hexcache.landing import Landings
 from hexcache.messages import Content, Outcome, Reply, Request, read
 from hexcache.pace import Pace
+from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.prefetch import Prefetcher
@@ -25,7 +25,6 @@ from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import VERSIONS, Kind, Resource
 from hexcache.settings import Settings
 from hexcache.store import Entry, FileBody, Store
-from hexcache.streams import Growing
 from hexcache.transfer import Progress, Transfers
 from hexcache.upstream import Upstream
 
@@ -34,22 +33,6 @@ logger = logging.getLogger(__name__)
 # How often a stored body may turn out to be damaged before we stop looking for a good one.
 _TRIES = 3
 _REMEMBERED = 10_000
-# A client that got a CSV asks for its signature next, within seconds.
-_PAIR_SECONDS = 60.0
-_PAIRS = 1_000
-# A fetch that takes longer is sent while it comes in; before, an error can still be a clean one.
-_STREAM_AFTER = 0.25
-_STREAMED = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The signature that belongs to the CSV which a client got last."""
-
-    csv_key: str
-    signature: Entry
-    body: Content
-    at: float
 
 
 class Engine:
@@ -70,7 +53,7 @@ class Engine:
         self._store = store
         self._upstream = upstream
         self._clock = clock
-        self._pace = pace or Pace()
+        pace = pace or Pace()
         cache, patience = settings.cache, settings.upstream.patience
         self._policy = Policy(
             registry_fresh=cache.registry_fresh,
@@ -81,7 +64,7 @@ class Engine:
         give_up = settings.upstream.give_up
         self._refresher = Refresher(
             store,
-            Transfers(upstream, store.spool, give_up=give_up, pace=self._pace),
+            Transfers(upstream, store.spool, give_up=give_up, pace=pace),
             keys=keys if cache.verify else None,
             builds_keys=builds_keys if cache.verify else None,
             clock=clock,
@@ -97,17 +80,21 @@ class Engine:
         self._prefetcher = Prefetcher(self._may_prefetch, self._prefetch)
         self._pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
-        self._flights: Flights[Result] = Flights()
-        self._progress: dict[str, Progress] = {}
+        self._landings = Landings(upstream, self._replies, pace)
         self._missing: dict[str, float] = {}
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs = Pairs(clock)
         self.offline = settings.offline
 
     async def close(self) -> None:
         """End the fetches that are under way. The store and upstream are the caller's."""
         await self._prefetcher.close()
         await self._index.close()
-        await self._flights.close()
+        await self._landings.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being fetched, for a client or behind."""
+        return len(self._landings) > 0 or self._prefetcher.is_busy
 
     async def get(self, request: Request) -> Reply:
         """Answer a request. Never raises for anything that a client or upstream did."""
@@ -171,7 +158,7 @@ class Engine:
         """Whatever ages: registry messages, CSVs, docs, the public key, installs."""
         wishes = request.wishes
         entry = await self._refresher.stored(resource)
-        flight = self._flights.get(resource.key)
+        flight = self._landings.get(resource)
         copy = None
         if entry is not None:
             age = self._clock() - entry.checked_at
@@ -247,7 +234,7 @@ class Engine:
     async def _newest_release(self, resource: Resource, about: Resource) -> Release | None:
         """What the registry says of a tarball as upstream has it now."""
         flight, _ = self._refresh(about, itself=True)
-        package = await self._package_of(await self._result(flight, about))
+        package = await self._package_of(await self._landings.result(about, flight))
         return package.by_version.get(resource.version) if package else None
 
     async def _package_of(self, result: Result) -> Package | None:
@@ -268,16 +255,15 @@ class Engine:
                     raise mismatch
                 return await self._refresher.refresh(resource, newer, progress)
 
-        return self._start(resource, fetch)
+        return self._landings.start(resource, fetch)
 
     async def _find_signature(
         self, resource: Resource, request: Request
     ) -> Found | Refused | Reply:
         """A `.signed` always belongs to the CSV that this client got."""
         csv = resources.csv_of(resource)
-        pair = self._pairs.get(request.connection) or self._pairs.get(request.client)
-        if pair and pair.csv_key == csv.key and self._clock() - pair.at < _PAIR_SECONDS:
-            return Found(pair.signature, self._served, body=pair.body)
+        if pair := self._pairs.get(request, csv):
+            return Found(pair[0], self._served, body=pair[1])
         found = await self._find_plain(csv, request)
         if not isinstance(found, Found):
             return found
@@ -286,7 +272,7 @@ class Engine:
             if self.offline:
                 return self._refused(resource)
             flight, joined = self._refresh(csv)
-            judged = self._judge(csv, await self._result(flight, csv), joined)
+            judged = self._judge(csv, await self._landings.result(csv, flight), joined)
             entry = self._store.get(resource.key)
             if isinstance(judged, Refused) or entry is None:
                 return judged if isinstance(judged, Refused) else self._refused(resource)
@@ -294,46 +280,23 @@ class Engine:
         return replace(found, entry=entry, body=None)
 
     async def _remember_pair(self, csv: Resource, entry: Entry, request: Request) -> None:
-        """Behind a forwarder all clients have one address; a new connection for the second request
-        has another. The connection goes before the address."""
         signature = self._store.get(resources.signature_of(csv).key)
         if signature is None or signature.generation != entry.sha256:
             return
         if body := await self._store.read(signature):
-            content = Content(await read(body))
-            pair = _Pair(csv.key, signature, content, self._clock())
-            for who in filter(None, (request.connection, request.client)):
-                while len(self._pairs) >= _PAIRS:
-                    del self._pairs[next(iter(self._pairs))]
-                self._pairs[who] = pair
+            self._pairs.remember(request, csv, signature, Content(await read(body)))
 
     def _refresh(self, resource: Resource, *, itself: bool = False) -> tuple[Flight[Result], bool]:
         """Bring `resource` up to date; `itself`: no index's word will do."""
         if resource.kind is Kind.PACKAGE:
-            return self._flights.join(
-                resource.key, lambda: self._refresh_package(resource, itself=itself)
+            return self._landings.join(
+                resource, lambda: self._refresh_package(resource, itself=itself)
             )
 
         async def refresh(progress: Progress) -> Result:
             return await self._refresher.refresh(resource, progress=progress)
 
-        return self._start(resource, refresh)
-
-    def _start(
-        self, resource: Resource, work: Callable[[Progress], Awaitable[Result]]
-    ) -> tuple[Flight[Result], bool]:
-        """The flight that fetches a body which clients may be sent as it comes."""
-
-        async def fetch() -> Result:
-            progress = self._progress[resource.key] = Progress()
-            try:
-                return await work(progress)
-            finally:
-                del self._progress[resource.key]
-                # Who reads finds out in the next turn of the loop that the flight has landed.
-                asyncio.get_running_loop().call_soon(progress.close)
-
-        return self._flights.join(resource.key, fetch)
+        return self._landings.start(resource, refresh)
 
     async def _refresh_package(self, about: Resource, *, itself: bool) -> Result:
         entry = await self._refresher.stored(about)
@@ -365,7 +328,7 @@ class Engine:
     def _may_prefetch(self, about: Resource) -> bool:
         if self._network(about) is not Network.UP or self._is_known_missing(about):
             return False
-        return self._store.get(about.key) is None and self._flights.get(about.key) is None
+        return self._store.get(about.key) is None and self._landings.get(about) is None
 
     async def _prefetch(self, about: Resource) -> None:
         flight, joined = self._refresh(about)
@@ -375,60 +338,10 @@ class Engine:
         self, resource: Resource, flight: Flight[Result], joined: bool, request: Request
     ) -> Found | Refused | Reply:
         """Wait for a fetch that nobody can be served without, or send it as it comes."""
-        wants_all = request.method == "GET" and "range" not in request.headers
-        streamed = wants_all and resource.kind in _STREAMED
-        if streamed and not await flight.done_within(_STREAM_AFTER):
-            progress = self._progress.get(resource.key)
-            reply = await self._stream(resource, flight, progress, joined, request)
-            if reply is not None:
-                return reply
-        return self._judge(resource, await self._result(flight, resource), joined)
-
-    async def _stream(
-        self,
-        resource: Resource,
-        flight: Flight[Result],
-        progress: Progress | None,
-        joined: bool,
-        request: Request,
-    ) -> Reply | None:
-        """A reply that grows; None if the fetch ended before it began to."""
-        if progress is None:
-            return None
-        while progress.source is None and not flight.task.done():
-            async with self._until_down(resource) as down:
-                changed = asyncio.ensure_future(progress.wait())
-                await _first(changed, flight.task, down)
-                changed.cancel()
-                if down.done() and progress.source is None and not flight.task.done():
-                    raise UpstreamError(self._upstream.why_down(resource.origin))
-        source = progress.source
-        # rebar3 takes a tarball without an ETag for a failed download.
-        if source is None or source.total is None or not source.etag or flight.task.done():
-            return None
-        return self._replies.stream(
-            request, resource, source, Growing(progress, flight, source.total), joined
-        )
-
-    async def _result(self, flight: Flight[Result], resource: Resource) -> Result:
-        """The flight's result. If upstream is found to be down, whoever waits is told so; the
-        flight goes on, and the next who asks may find its result."""
-        if not await flight.done_within(0):
-            async with self._until_down(resource) as down:
-                await _first(flight.task, down)
-            if not flight.task.done():
-                raise UpstreamError(self._upstream.why_down(resource.origin))
-        return await flight.result()
-
-    @contextlib.asynccontextmanager
-    async def _until_down(self, resource: Resource) -> AsyncIterator[asyncio.Future[None]]:
-        down = asyncio.ensure_future(
-            self._upstream.down_for(resource.origin, self._pace.down_grace)
-        )
-        try:
-            yield down
-        finally:
-            down.cancel()
+        reply = await self._landings.stream(request, resource, flight, joined)
+        if reply is not None:
+            return reply
+        return self._judge(resource, await self._landings.result(resource, flight), joined)
 
     def _judge(self, resource: Resource, result: Result, joined: bool) -> Found | Refused:
         if isinstance(result, Missing):
@@ -467,8 +380,3 @@ class Engine:
         while len(self._missing) >= _REMEMBERED:
             del self._missing[next(iter(self._missing))]
         self._missing[resource.key] = self._clock()
-
-
-async def _first(*futures: asyncio.Future[Any]) -> None:
-    """Until one of them is done."""
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

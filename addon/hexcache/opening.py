@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _PARTIAL_SECONDS = 7 * 86400
 
 
-def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
+def open_directory(directory: Path) -> tuple[diskcache.Cache, int]:
     """The cache in `directory`, made with mode 0700 if it isn't there, and the descriptor that
     keeps other processes out. Raises StoreError. A database that is no longer one is put aside,
     with a warning, and the store starts empty."""
@@ -44,7 +44,7 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
         ) from None
     try:
         (directory / "partial").mkdir(mode=0o700, exist_ok=True)
-        _tidy(directory / "partial", older_than=now - _PARTIAL_SECONDS)
+        _tidy(directory / "partial", older_than=time.time() - _PARTIAL_SECONDS)
         return _open_cache(directory / "entries"), lock
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)

@@ -52,6 +52,10 @@ class Prefetcher:
             if task.done():  # under an eager task factory
                 self._workers.discard(task)
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._workers)
+
     async def close(self) -> None:
         self._pending.clear()
         for task in self._workers:

@@ -132,7 +132,7 @@ class Store:
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
         stored under another trust are as if they weren't there. Raises StoreError."""
-        cache, lock = open_directory(directory, now=clock())
+        cache, lock = open_directory(directory)
         return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust)
 
     async def close(self) -> None:

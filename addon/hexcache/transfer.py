@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hexcache.errors import UpstreamError, VerificationError
 from hexcache.pace import Pace
-from hexcache.resources import Resource
+from hexcache.resources import Origin, Resource
 from hexcache.spool import Source, Spool
 from hexcache.upstream import Response, Upstream, host_of
 
@@ -189,9 +189,7 @@ class _Run:
         round_ = 0
         while True:
             failure: UpstreamError | None = None
-            for base in self._upstream.healthy(origin):
-                if base in self._excluded:
-                    continue
+            for base in self._candidates():
                 before = self._spool.size
                 try:
                     return await self._ask(base)
@@ -218,19 +216,30 @@ class _Run:
             round_ += 1
             await self._pause(round_, failure)
 
+    def _candidates(self) -> list[str]:
+        """Who may be asked now."""
+        healthy = self._upstream.healthy(self._order.resource.origin)
+        return [base for base in healthy if base not in self._excluded]
+
     async def _pause(self, round_: int, failure: UpstreamError | None) -> None:
         origin = self._order.resource.origin
         left = self._deadline - self._pace.monotonic()
-        if failure is None or self._upstream.is_down(origin):
+        if not self._candidates():
+            self._upstream.want_back()
             if left <= 0 or self._order.has_copy:
-                raise failure or UpstreamError(self._upstream.why_down(origin))
+                raise failure or self._last_word(origin)
             # Somebody probes already: a second opinion costs more than it brings.
             await self._upstream.wait_for_change(left)
             return
+        if failure is None:
+            return  # a wrong joint: once more, whole, at once
         delay = self._pace.delay(round_, failure.retry_after)
         if delay > left:
             raise failure
         await self._pace.sleep(delay)
+
+    def _last_word(self, origin: Origin) -> UpstreamError | VerificationError:
+        return self._worst() if self._excluded else UpstreamError(self._upstream.why_down(origin))
 
     def _worst(self) -> UpstreamError | VerificationError:
         """Of several reasons the one that is worth telling: what was wrong, rather than absent."""

@@ -121,13 +121,16 @@ class Upstream:
         return [base for base in self.bases(origin) if not self._breaker(base).is_open]
 
     def is_down(self, origin: Origin) -> bool:
-        """Whether no base URL of `origin` may be asked now. Whoever asks wants it back: this
-        keeps the probes going."""
+        """Whether no base URL of `origin` may be asked now. Whoever asks wants it back."""
         if self.healthy(origin):
             return False
+        self.want_back()
+        return True
+
+    def want_back(self) -> None:
+        """Somebody would ask, were they up: keeps the probes going."""
         self._demanded_at = self._pace.monotonic()
         self._demanded.set()
-        return True
 
     def why_down(self, origin: Origin) -> str:
         """The reason of the first base URL that is down."""
@@ -296,7 +299,9 @@ class Upstream:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=resolver, limit=64),
             # Slow is not dead: the first byte and the next byte have their own limits.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=min(_CONNECT_TIMEOUT, self._settings.timeout)
+            ),
             headers={
                 "User-Agent": f"hexcache/{__version__}",
                 "Accept": "*/*",

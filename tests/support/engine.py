@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Bench:
             clock=clock,
             pace=pace,
         )
+        self.partial = directory / "partial"
         self._open = True
 
     async def close(self) -> None:
@@ -110,6 +112,11 @@ class Bench:
                 client=client,
             )
         )
+
+    async def settled(self) -> None:
+        """Until what goes on behind has come to its end."""
+        while self.engine.is_busy:
+            await asyncio.sleep(0.001)
 
     async def until_up(self) -> None:
         """Until the probes have found that upstream is back."""

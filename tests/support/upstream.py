@@ -118,6 +118,7 @@ class Answer:
     hold: int | None = None
     extra: bytes = b""
     silent: bool = False
+    drip: bool = False
 
 
 Fault = Callable[[Answer], None]
@@ -192,6 +193,25 @@ def replaced(body: bytes, **headers: str) -> Fault:
     return fault
 
 
+def drip() -> Fault:
+    """Send the body a few bytes at a time."""
+
+    def fault(answer: Answer) -> None:
+        answer.drip = True
+
+    return fault
+
+
+def one_after_another(*faults: Fault) -> Fault:
+    """The first fault for the first request, and so on; the last one stays."""
+    left = list(faults)
+
+    def fault(answer: Answer) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(answer)
+
+    return fault
+
+
 def without(*names: str) -> Fault:
     """Leave headers out."""
 
@@ -216,6 +236,7 @@ class Upstream:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, tuple[int, str]] = {}
         self.modified: dict[str, float] = {}
+        self.ignore_range = False
         self.requests: list[Seen] = []
         self._faults: list[_Fault] = []
         self._context = authority.server_context() if authority else None
@@ -344,7 +365,11 @@ class Upstream:
             await self._wait()
             body = body[answer.hold :]
             stop = max(stop - answer.hold, 0)
-        writer.write(body[:stop] + answer.extra)
+        step = 7 if answer.drip else max(stop, 1)
+        for start in range(0, stop, step):
+            writer.write(body[start : min(start + step, stop)])
+            await writer.drain()
+        writer.write(answer.extra)
         await writer.drain()
         if answer.cut is not None:
             if answer.reset:
@@ -377,7 +402,7 @@ class Upstream:
         if headers.get("if-none-match") == etag:
             return Answer(304, sent, b"")
         code = 200
-        wanted = headers.get("range", "")
+        wanted = "" if self.ignore_range else headers.get("range", "")
         if wanted.startswith("bytes=") and headers.get("if-range", etag) == etag:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
             start, stop = int(first), int(last) + 1 if last else len(body)
