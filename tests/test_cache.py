@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -314,8 +316,12 @@ class TestTarballs:
         self, foo: Bench, clock: Clock
     ) -> None:
         foo.fake.fault("/", without("ETag"))
+        got = await foo.get("/packages/foo")
+        clock.advance(6)
         await foo.get("/packages/foo")
-        assert "if-modified-since" not in foo.fake.requests[0].headers
+        seen = foo.fake.requests[-1]
+        assert seen.headers["if-modified-since"] == got.headers["last-modified"]
+        assert "if-none-match" not in seen.headers
 
     async def test_conditions_and_ranges(self, foo: Bench) -> None:
         got = await foo.get(URL)
@@ -328,7 +334,7 @@ class TestTarballs:
         beyond = await foo.get(URL, Range="bytes=999999-")
         assert (beyond.status, beyond.body) == (416, b"")
         assert beyond.headers["content-range"] == f"bytes */{len(TARBALL)}"
-        head = await foo.reply(URL, "HEAD", "repo.hex.pm", "", b"", {})
+        head = await foo.reply(URL, "HEAD", "repo.hex.pm", "", b"", {"Range": "bytes=0-1"})
         assert (head.status, head.content_length, head.body.length) == (200, len(TARBALL), 0)
 
     async def test_fifty_clients_one_fetch(self, foo: Bench) -> None:
@@ -425,6 +431,27 @@ class TestInstalls:
         foo.publish_csv(b"two")
         clock.advance(6)
         assert (await foo.get(self.CSV)).body == b"two"
+
+    async def test_clients_behind_one_address(self, foo: Bench, clock: Clock) -> None:
+        foo.publish_csv(b"one")
+        await foo.get(self.CSV, connection="a")
+        first = foo.fake.files[self.SIGNED]
+        foo.publish_csv(b"two")
+        clock.advance(6)
+        await foo.get(self.CSV, connection="b")
+        assert (await foo.get(self.SIGNED, connection="a")).body == first
+        assert (await foo.get(self.SIGNED, connection="b")).body == foo.fake.files[self.SIGNED]
+
+    async def test_a_large_pair_leaves_nothing_behind(self, foo: Bench) -> None:
+        foo.publish_csv(b"1.0.0,aa,1.17.0\n" * 10_000)
+        assert (await foo.get(self.CSV)).body == foo.fake.files[self.CSV]
+        assert list(foo.partial.iterdir()) == []
+
+    async def test_unverified_without_a_signature(self, bench: Make) -> None:
+        made = bench(cache={"verify": False})
+        made.fake.files[self.CSV] = b"one"
+        assert (await made.get(self.CSV)).body == b"one"
+        assert (await made.get(self.SIGNED)).status == 404
 
     async def test_signature_first(self, foo: Bench) -> None:
         foo.publish_csv(b"one")
@@ -544,6 +571,59 @@ class TestDamage:
         monkeypatch.undo()
         assert (await foo.get(URL)).outcome == "miss"
 
+    async def test_too_large_for_the_store_is_served_all_the_same(self, bench: Make) -> None:
+        made = bench(cache={"size_limit": "1MiB"})
+        large = b"large" * 300_000
+        made.publish("foo", Rel("1.0.0", large))
+        for _ in range(2):
+            assert (await made.get(URL)).body == large
+        assert made.fake.count("/tarballs") == 2
+        assert list(made.partial.iterdir()) == []
+
+    async def test_too_many_open_files_lose_nothing(
+        self, foo: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await foo.get(URL)
+
+        def exhausted(*_: object) -> int:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("hexcache.disk.os.open", exhausted)
+        got = await foo.get(URL)
+        assert (got.status, b"Too many open files" in got.body) == (503, True)
+        monkeypatch.undo()
+        assert (await foo.get(URL)).outcome == "hit"
+
+
+class TestTrust:
+    async def test_what_was_stored_unverified_is_nothing_to_a_verifier(
+        self, bench: Make, upstream: Upstream
+    ) -> None:
+        careless = bench(cache={"verify": False})
+        upstream.files["/packages/foo"] = other_signer().package("foo", [Rel("1.0.0", b"evil")])
+        upstream.files[URL] = b"evil"
+        assert (await careless.get(URL)).body == b"evil"
+        await careless.get("/packages/foo")
+        await careless.close()
+        careful = bench()
+        assert (await careful.get("/packages/foo")).status == 502
+        assert (await careful.get(URL)).status == 502
+        upstream.stop_listening()
+        assert (await careful.get(URL)).status == 504
+
+    async def test_a_planted_entry_is_dropped(self, bench: Make, foo: Bench) -> None:
+        """Whoever can write the directory can make size and hash agree, but no signature."""
+        await foo.get("/packages/foo")
+        entry = foo.store.get("repo/packages/foo")
+        assert entry is not None
+        planted = other_signer().package("foo", [Rel("6.6.6", b"")])
+        digest = hashlib.sha256(planted).hexdigest()
+        await foo.store.put((replace(entry, sha256=digest, size=len(planted)), planted))
+        await foo.close()
+        again = bench()
+        assert (await again.get("/packages/foo")).body == again.fake.files["/packages/foo"]
+        assert (await again.get("/packages/foo")).body != planted
+
 
 class TestPassing:
     async def test_nothing_is_stored_and_the_credential_travels(self, foo: Bench) -> None:
@@ -571,3 +651,24 @@ class TestPassing:
     async def test_dead_upstream(self, foo: Bench) -> None:
         foo.fake.stop_listening()
         assert (await foo.get("/repos/acme/names")).status == 504
+
+    async def test_a_body_whose_end_cannot_be_told(self, foo: Bench) -> None:
+        foo.fake.files["/repos/acme/names"] = b"half of it"
+        foo.fake.fault("/repos", without("Content-Length"))
+        foo.fake.fault("/repos", cut(5))
+        assert (await foo.get("/repos/acme/names")).status == 502
+
+    async def test_headers_of_one_connection_stay_on_it(self, foo: Bench) -> None:
+        foo.fake.files["/x"] = b"x"
+        foo.fake.fault("/x", replaced(b"x", Connection="X-Hop", X_Hop="1", X_End="2"))
+        got = await foo.get("/x", Connection="X-Mine", X_Mine="1", X_Yours="2")
+        assert ("x-hop" in got.headers, "x-end" in got.headers) == (False, True)
+        seen = foo.fake.requests[0].headers
+        assert ("x-mine" in seen, "x-yours" in seen) == (False, True)
+
+    @pytest.mark.parametrize("target", ["*", "/packages/\udcff", "/\u2028"])
+    async def test_strange_targets_are_an_error(self, bench: Make, target: str) -> None:
+        made = bench()
+        assert (await made.get(target, method="OPTIONS")).status in (400, 404, 504)
+        await made.close()
+        assert (await bench(offline=True).get(target)).status == 504

@@ -109,21 +109,22 @@ class Engine:
         for _ in range(_TRIES):
             try:
                 found = await self._find(resource, request)
-            except VerificationError as error:
-                found = Refused(502, str(error))
+                if isinstance(found, Reply):
+                    return found
+                if isinstance(found, Found):
+                    reply = await self._replies.serve(request, resource, found)
+                    if reply is None:
+                        continue
+                    if resource.kind is Kind.CSV:
+                        await self._remember_pair(resource, found.entry, request)
+                    return reply
             except StoreError as error:
                 found = Refused(503, str(error))
+            except VerificationError as error:
+                found = Refused(502, str(error))
             except UpstreamError as error:
                 found = Refused(504 if error.status is None else 502, str(error))
-            if isinstance(found, Refused):
-                return self._replies.refuse(request, resource, found)
-            if isinstance(found, Reply):
-                return found
-            reply = await self._replies.serve(request, resource, found)
-            if reply is not None:
-                if resource.kind is Kind.CSV:
-                    await self._remember_pair(resource, found.entry, request)
-                return reply
+            return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
         )
@@ -274,8 +275,10 @@ class Engine:
             flight, joined = self._refresh(csv)
             judged = self._judge(csv, await self._landings.result(csv, flight), joined)
             entry = self._store.get(resource.key)
-            if isinstance(judged, Refused) or entry is None:
-                return judged if isinstance(judged, Refused) else self._refused(resource)
+            if isinstance(judged, Refused):
+                return judged
+            if entry is None:
+                return Refused(404, "upstream has no signature of it")
             found = judged
         return replace(found, entry=entry, body=None)
 

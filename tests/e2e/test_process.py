@@ -17,7 +17,7 @@ from pathlib import Path
 from e2e.conftest import World
 from support.http import curl
 from support.running import Running, free_ports
-from support.upstream import CertificateAuthority, Upstream, cut, hold
+from support.upstream import CertificateAuthority, Upstream, cut, hold, status
 
 ADDON = Path(__file__).parents[2] / "addon" / "main.py"
 
@@ -136,6 +136,98 @@ def test_redirects_are_followed_inside(world: World, hexcache: Callable[..., Run
     proxy = hexcache()
     got = curl(f"{proxy.mirror}/installs/hex.ez")
     assert (got.status, got.body) == (200, b"the archive")
+
+
+def _handshake(port: int, host: str, connect: str = "") -> ssl.SSLSocket:
+    raw = socket.create_connection(("127.0.0.1", port), timeout=30)
+    if connect:
+        raw.sendall(f"CONNECT {connect} HTTP/1.1\r\nhost: {connect}\r\n\r\n".encode())
+        assert raw.recv(1000).startswith(b"HTTP/1.1 200")
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(raw, server_hostname=host)
+
+
+def test_nothing_leaves_by_a_trick(world: World, hexcache: Callable[..., Running]) -> None:
+    """A name in the handshake, another in the CONNECT or in the Host header, bytes that are no
+    HTTP: what means Hex is answered here, and while offline nobody else hears of it."""
+    proxy = hexcache("--offline")
+    with Upstream() as elsewhere:
+        target = f"127.0.0.1:{elsewhere.port}"
+        request = f"GET /x HTTP/1.1\r\nHost: {target}\r\n\r\n".encode()
+        for connect in ("", target, "repo.hex.pm:443"):
+            with _handshake(proxy.proxy_port, "repo.hex.pm", connect) as tls:
+                tls.sendall(request)
+                assert tls.recv(1000).startswith(b"HTTP/1.1 504")
+            with _handshake(proxy.proxy_port, "repo.hex.pm", connect) as tls:
+                tls.sendall(b"\x00\x01\x02 not HTTP at all\r\n\r\n")
+                tls.recv(1000)
+        with _handshake(proxy.proxy_port, "other.host", "repo.hex.pm:443") as tls:
+            tls.sendall(request)
+            assert tls.recv(1000).startswith(b"HTTP/1.1 504")
+        with socket.create_connection(("127.0.0.1", proxy.proxy_port), timeout=30) as raw:
+            raw.sendall(b"GET http://repo.hex.pm/\xff HTTP/1.1\r\nHost: repo.hex.pm\r\n\r\n")
+            assert raw.recv(1000).startswith((b"HTTP/1.1 504", b"HTTP/1.1 400"))
+        assert elsewhere.requests == []
+    assert world.upstream.requests == []
+    assert "Traceback" not in proxy.log
+
+
+def test_the_password_of_the_proxy_on_the_way_stays_here(
+    world: World, hexcache: Callable[..., Running]
+) -> None:
+    with Upstream() as company:
+        company.fault("", status(407))
+        url = company.url.replace("http://", "http://somebody:s3cretpw@")
+        proxy = hexcache(upstream={"proxy": url})
+        got = curl(f"{proxy.mirror}/packages/alpha")
+        assert got.status == 504
+        assert b"the proxy on the way answered 407" in got.body
+        assert "s3cretpw" not in proxy.log + got.body.decode() + str(got.headers)
+
+
+def test_ipv6_and_variables_of_an_orchestrator(world: World) -> None:
+    port, _ = free_ports(2)
+    running = Running(
+        world.directory / "v6",
+        world.settings(listen={"proxy": f"[::1]:{port}", "mirror": "off"}),
+        environment={"HEXCACHE_PORT": "tcp://10.0.0.1:80", "HEXCACHE_SERVICE_HOST": "10.0.0.1"},
+    )
+    with running:
+        got = curl("http://repo.hex.pm/names", proxy=f"http://[::1]:{port}")
+        assert got.status == 200
+
+
+def test_a_large_body_is_streamed(world: World, hexcache: Callable[..., Running]) -> None:
+    """Twelve megabytes, while they come in and from the store."""
+    body = os.urandom(12 * 2**20)
+    world.upstream.files["/installs/1.17.0/big-1.0.0.ez"] = body
+    world.upstream.fault("/installs", hold(6 * 2**20), times=1)
+    proxy = hexcache()
+    url = f"{proxy.mirror}/installs/1.17.0/big-1.0.0.ez"
+    client = subprocess.Popen(["curl", "-s", "--noproxy", "*", url], stdout=subprocess.PIPE)
+    world.upstream.wait_until_holding()
+    assert client.stdout is not None
+    early = client.stdout.read(2**20)
+    world.upstream.release()
+    rest, _ = client.communicate(timeout=60)
+    assert early + rest == body
+    again = curl(url)
+    assert (again.body == body, again.headers["cache-status"][:13]) == (True, "hexcache; hit")
+
+
+def test_a_body_that_breaks_off_is_no_whole_one(
+    world: World, hexcache: Callable[..., Running]
+) -> None:
+    body = os.urandom(2**20)
+    world.upstream.files["/installs/1.17.0/big-1.0.0.ez"] = body
+    world.upstream.fault("/installs", cut(2**19))
+    world.upstream.ignore_range = True
+    proxy = hexcache(upstream={"give_up": "1s"})
+    got = curl(f"{proxy.mirror}/installs/1.17.0/big-1.0.0.ez")
+    assert got.error != 0 or got.status >= 500
+    assert got.body != body
 
 
 def test_many_clients_one_fetch(world: World, hexcache: Callable[..., Running]) -> None:

@@ -47,12 +47,17 @@ class Bench:
         self.settings = Settings(**sections)
         self.fake = fake
         self.clock = clock
-        self.store = Store.open(directory, limit=self.settings.cache.size_limit, clock=clock)
+        keys = KeyRing([signer().public_key])
+        self.store = Store.open(
+            directory,
+            limit=self.settings.cache.size_limit,
+            clock=clock,
+            trust=keys.fingerprint if self.settings.cache.verify else "unverified",
+        )
         # No sleeps: what waits before it tries again tries at once.
         time = Clock(0.0)
         pace = Pace(monotonic=time, sleep=time.sleep, down_grace=0)
         self.upstream = Upstream(self.settings, pace=pace)
-        keys = KeyRing([signer().public_key])
         self.engine = Engine(
             self.settings,
             self.store,
@@ -79,11 +84,12 @@ class Bench:
         method: str = "GET",
         host: str = REPO_HOST,
         client: str = "10.0.0.1",
+        connection: str = "",
         body: bytes = b"",
         **headers: str,
     ) -> Got:
         """Header names are written with underscores."""
-        reply = await self.reply(target, method, host, client, body, headers)
+        reply = await self.reply(target, method, host, client, body, headers, connection)
         return Got(
             reply.status,
             await read(reply.body),
@@ -100,6 +106,7 @@ class Bench:
         client: str,
         body: bytes,
         headers: Mapping[str, str],
+        connection: str = "",
     ) -> Reply:
         pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
         return await self.engine.get(
@@ -110,6 +117,7 @@ class Bench:
                 headers=Headers(pairs),
                 body=body,
                 client=client,
+                connection=connection,
             )
         )
 
