@@ -230,27 +230,27 @@ def test_a_part_above_the_limit(spools: list[Spool], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_planted_links_lead_nowhere(spools: list[Spool], tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.write_bytes(LARGE)
-    directory = tmp_path / "partial"
-    directory.mkdir()
-    (directory / "a.part").symlink_to(outside)
-    (directory / "a.json").write_text(json.dumps(good_description()))
-    spool = make(spools, directory)
+def test_a_part_behind_a_link_is_not_taken_up(spools: list[Spool], tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(LARGE)
+    (tmp_path / "a.part").symlink_to(tmp_path / "outside")
+    (tmp_path / "a.json").write_text(json.dumps(good_description()))
+    spool = make(spools, tmp_path)
     spool.load()
-    assert spool.size == 0
+    assert (spool.size, spool.source) == (0, None)
+    assert (tmp_path / "outside").read_bytes() == LARGE
 
-    # Nor is it written through them.
-    for suffix in ("part", "json"):
-        (directory / f"a.{suffix}").unlink(missing_ok=True)
-        (directory / f"a.{suffix}").symlink_to(outside)
-    spool = make(spools, directory)
+
+@pytest.mark.parametrize("suffix", ["part", "json"])
+def test_nothing_is_written_through_a_link(
+    spools: list[Spool], tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / "outside").write_bytes(b"precious")
+    (tmp_path / f"a.{suffix}").symlink_to(tmp_path / "outside")
+    spool = make(spools, tmp_path)
     spool.begin(SOURCE)
-    fill(spool, LARGE[::-1])
-    body = spool.finish()
-    assert outside.read_bytes() == LARGE
-    assert content(body) == LARGE[::-1]
+    fill(spool, LARGE)
+    assert (tmp_path / "outside").read_bytes() == b"precious"
+    assert content(spool.finish()) == LARGE
 
 
 # A full disk.

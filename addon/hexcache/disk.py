@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import sqlite3
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,9 +108,14 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         # O_NOFOLLOW: a planted symbolic link must not lead out of the directory.
         path = os.path.join(self._directory, filename)
         try:
-            return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+            # O_NONBLOCK: a planted pipe must not hold us up.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR):
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
                 raise
             # Too many open files, say: the value is as good as before.
             raise StoreError(f"the store can't be read: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise RefusedValueError("something that is no file")
+        return os.fdopen(fd, "rb")

@@ -34,6 +34,13 @@ class Source:
     content_type: str = ""
 
     @property
+    def is_sound(self) -> bool:
+        """Whether what was read from a file has the right types."""
+        texts = (self.base, self.etag, self.last_modified, self.content_type)
+        total = self.total is None or type(self.total) is int
+        return total and all(isinstance(text, str) for text in texts)
+
+    @property
     def is_resumable(self) -> bool:
         """RFC 9110 §13.1.5: only a strong ETag proves that a part belongs to the rest."""
         return bool(self.etag) and not self.etag.startswith("W/")
@@ -67,17 +74,14 @@ class Spool:
         try:
             source = Source(**json.loads(self._description.read_bytes()))
             file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             self._remove()
             return
         self._file, self.source = file, source
         while chunk := os.pread(file, _CHUNK, self.size):
             self._hash.update(chunk)
             self.size += len(chunk)
-        if self.size > self._limit or not all(
-            isinstance(text, str)
-            for text in (source.base, source.etag, source.last_modified, source.content_type)
-        ):
+        if self.size > self._limit or not source.is_sound:
             self.discard()
 
     def begin(self, source: Source) -> None:
