@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from support.clock import Clock
-from support.engine import Bench
+from support.engine import CONTENT, Bench, Make
+from support.signing import Rel
 from support.upstream import Upstream
 
 
@@ -43,3 +44,11 @@ async def bench(
     # aiohttp closes its transports in the next turns of the loop.
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def foo(bench: Make) -> Bench:
+    """An engine and a package foo with one release."""
+    made = bench()
+    made.publish("foo", Rel("1.0.0", CONTENT))
+    return made

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from support.clock import Clock
-from support.engine import Bench
+from support.engine import CONTENT, URL, Bench, Make
 from support.signing import Rel, other_signer, signer
 from support.upstream import (
     Upstream,
@@ -26,18 +22,7 @@ from support.upstream import (
     without,
 )
 
-Make = Callable[..., Bench]
-TARBALL = b"a tarball " * 5000
 OLDER = Rel("1.0.0", b"first content")
-URL = "/tarballs/foo-1.0.0.tar"
-
-
-@pytest.fixture
-def foo(bench: Make) -> Bench:
-    """An engine and a package foo with one release."""
-    made = bench()
-    made.publish("foo", Rel("1.0.0", TARBALL))
-    return made
 
 
 async def hold_until(upstream: Upstream) -> None:
@@ -60,7 +45,7 @@ class TestRegistry:
 
     async def test_a_new_release_is_seen(self, foo: Bench, clock: Clock) -> None:
         await foo.get("/packages/foo")
-        foo.publish("foo", Rel("1.0.0", TARBALL), Rel("1.1.0", b"new"))
+        foo.publish("foo", Rel("1.0.0", CONTENT), Rel("1.1.0", b"new"))
         clock.advance(6)
         assert (await foo.get("/packages/foo")).body == foo.fake.files["/packages/foo"]
         assert (await foo.get("/tarballs/foo-1.1.0.tar")).body == b"new"
@@ -80,7 +65,7 @@ class TestRegistry:
         self, foo: Bench, clock: Clock, fault: object
     ) -> None:
         good = await foo.get("/packages/foo")
-        foo.publish("foo", Rel("1.0.0", TARBALL), Rel("2.0.0", b"two"))
+        foo.publish("foo", Rel("1.0.0", CONTENT), Rel("2.0.0", b"two"))
         foo.fake.fault("/", fault)  # type: ignore[arg-type]
         clock.advance(400 * 86400)
         stale = await foo.get("/packages/foo")
@@ -234,17 +219,17 @@ class TestTarballs:
         self, foo: Bench, clock: Clock
     ) -> None:
         got = await foo.get(URL)
-        assert (got.status, got.body, got.outcome) == (200, TARBALL, "miss")
+        assert (got.status, got.body, got.outcome) == (200, CONTENT, "miss")
         assert [seen.path for seen in foo.fake.requests] == ["/packages/foo", URL]
         clock.advance(30 * 86400)
         foo.fake.stop_listening()
         got = await foo.get(URL)
-        assert (got.body, got.outcome) == (TARBALL, "hit")
+        assert (got.body, got.outcome) == (CONTENT, "hit")
 
     async def test_republished(self, foo: Bench, clock: Clock) -> None:
         await foo.get(URL)
         foo.publish("foo", Rel("1.0.0", b"replaced"))
-        assert (await foo.get(URL)).body == TARBALL, "the entry that clients have names the old one"
+        assert (await foo.get(URL)).body == CONTENT, "the entry that clients have names the old one"
         clock.advance(6)
         await foo.get("/packages/foo")
         got = await foo.get(URL)
@@ -271,7 +256,7 @@ class TestTarballs:
 
     async def test_unknown_version_refreshes_the_entry_first(self, foo: Bench) -> None:
         await foo.get("/packages/foo")
-        foo.publish("foo", Rel("1.0.0", TARBALL), Rel("1.1.0", b"new"))
+        foo.publish("foo", Rel("1.0.0", CONTENT), Rel("1.1.0", b"new"))
         assert (await foo.get("/tarballs/foo-1.1.0.tar")).body == b"new"
         for _ in range(3):
             assert (await foo.get("/tarballs/foo-9.9.9.tar")).status == 404
@@ -290,18 +275,18 @@ class TestTarballs:
         foo.fake.fault("/tarballs", fault)  # type: ignore[arg-type]
         got = await foo.get(URL)
         assert got.status in (502, 504)
-        assert TARBALL not in got.body
+        assert CONTENT not in got.body
         foo.fake.heal()
         await foo.until_up()
-        assert (await foo.get(URL)).body == TARBALL
+        assert (await foo.get(URL)).body == CONTENT
 
     async def test_longer_than_content_length(self, foo: Bench) -> None:
         """The client library may refuse the whole answer; what it gives us is verified."""
         foo.fake.fault("/tarballs", longer())
         got = await foo.get(URL)
-        assert got.status in (502, 504) or got.body == TARBALL
+        assert got.status in (502, 504) or got.body == CONTENT
         foo.fake.heal()
-        assert (await foo.get(URL)).body == TARBALL
+        assert (await foo.get(URL)).body == CONTENT
 
     async def test_no_etag_upstream(self, foo: Bench, clock: Clock) -> None:
         """rebar3 takes a 200 without ETag for a failed download."""
@@ -329,13 +314,13 @@ class TestTarballs:
         assert (await foo.get(URL, If_None_Match=etag)).status == 304
         assert (await foo.get(URL, If_None_Match="")).status == 200
         part = await foo.get(URL, Range="bytes=5-14")
-        assert (part.status, part.body) == (206, TARBALL[5:15])
-        assert part.headers["content-range"] == f"bytes 5-14/{len(TARBALL)}"
+        assert (part.status, part.body) == (206, CONTENT[5:15])
+        assert part.headers["content-range"] == f"bytes 5-14/{len(CONTENT)}"
         beyond = await foo.get(URL, Range="bytes=999999-")
         assert (beyond.status, beyond.body) == (416, b"")
-        assert beyond.headers["content-range"] == f"bytes */{len(TARBALL)}"
+        assert beyond.headers["content-range"] == f"bytes */{len(CONTENT)}"
         head = await foo.reply(URL, "HEAD", "repo.hex.pm", "", b"", {"Range": "bytes=0-1"})
-        assert (head.status, head.content_length, head.body.length) == (200, len(TARBALL), 0)
+        assert (head.status, head.content_length, head.body.length) == (200, len(CONTENT), 0)
 
     async def test_fifty_clients_one_fetch(self, foo: Bench) -> None:
         foo.fake.fault("/tarballs", hold())
@@ -343,7 +328,7 @@ class TestTarballs:
         await hold_until(foo.fake)
         foo.fake.release()
         replies = await asyncio.gather(*clients)
-        assert {reply.body for reply in replies} == {TARBALL}
+        assert {reply.body for reply in replies} == {CONTENT}
         assert foo.fake.count("/tarballs") == 1
         assert foo.fake.count("/packages") == 1
         assert sum(reply.outcome == "miss" for reply in replies) == 1
@@ -357,7 +342,7 @@ class TestTarballs:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
         foo.fake.release()
-        assert (await foo.get(URL)).body == TARBALL
+        assert (await foo.get(URL)).body == CONTENT
         assert foo.fake.count("/tarballs") == 1
 
     async def test_lost_registry_entry_and_dead_upstream(self, foo: Bench) -> None:
@@ -366,7 +351,7 @@ class TestTarballs:
         await foo.store.delete("repo/packages/foo")
         foo.fake.stop_listening()
         got = await foo.get(URL)
-        assert (got.body, got.outcome) == (TARBALL, "stale")
+        assert (got.body, got.outcome) == (CONTENT, "stale")
 
     async def test_registry_without_outer_checksum(self, foo: Bench) -> None:
         from hexcache.proto import registry_pb2 as pb
@@ -391,109 +376,6 @@ class TestTarballs:
         made.fake.files[URL] = b"two"
         clock.advance(6)
         assert (await made.get(URL)).body == b"two"
-
-
-class TestInstalls:
-    CSV = "/installs/hex-1.x.csv"
-    SIGNED = "/installs/hex-1.x.csv.signed"
-
-    async def test_versioned_files_never_change(self, foo: Bench, clock: Clock) -> None:
-        url = "/installs/1.17.0/hex-2.1.1.ez"
-        foo.fake.files[url] = b"archive"
-        await foo.get(url, host="builds.hex.pm")
-        clock.advance(1e9)
-        assert (await foo.get(url)).outcome == "hit"
-        assert foo.fake.count() == 1
-
-    async def test_a_pair_is_of_one_generation(self, foo: Bench, clock: Clock) -> None:
-        foo.publish_csv(b"2.1.0,aa,1.17.0\n")
-        first = (await foo.get(self.CSV)).body, (await foo.get(self.SIGNED)).body
-        assert first == (foo.fake.files[self.CSV], foo.fake.files[self.SIGNED])
-        assert foo.fake.count() == 2
-        clock.advance(6)
-        # This client has the first CSV; another one brings in the second.
-        assert (await foo.get(self.CSV)).outcome == "revalidated"
-        foo.publish_csv(b"2.2.0,bb,1.17.0\n")
-        clock.advance(6)
-        other = await foo.get(self.CSV, client="10.0.0.9")
-        assert other.body == b"2.2.0,bb,1.17.0\n"
-        assert (await foo.get(self.SIGNED)).body == first[1]
-        second = await foo.get(self.SIGNED, client="10.0.0.9")
-        assert second.body == foo.fake.files[self.SIGNED]
-
-    async def test_upstream_changes_between_the_two(self, foo: Bench, clock: Clock) -> None:
-        foo.publish_csv(b"one")
-        await foo.get(self.CSV)
-        foo.fake.files[self.CSV] = b"two"  # its signature isn't there yet
-        clock.advance(6)
-        got = await foo.get(self.CSV)
-        assert (got.body, got.outcome) == (b"one", "stale")
-        foo.publish_csv(b"two")
-        clock.advance(6)
-        assert (await foo.get(self.CSV)).body == b"two"
-
-    async def test_clients_behind_one_address(self, foo: Bench, clock: Clock) -> None:
-        foo.publish_csv(b"one")
-        await foo.get(self.CSV, connection="a")
-        first = foo.fake.files[self.SIGNED]
-        foo.publish_csv(b"two")
-        clock.advance(6)
-        await foo.get(self.CSV, connection="b")
-        assert (await foo.get(self.SIGNED, connection="a")).body == first
-        assert (await foo.get(self.SIGNED, connection="b")).body == foo.fake.files[self.SIGNED]
-
-    async def test_a_large_pair_leaves_nothing_behind(self, foo: Bench) -> None:
-        foo.publish_csv(b"1.0.0,aa,1.17.0\n" * 10_000)
-        assert (await foo.get(self.CSV)).body == foo.fake.files[self.CSV]
-        assert list(foo.partial.iterdir()) == []
-
-    async def test_unverified_without_a_signature(self, bench: Make) -> None:
-        made = bench(cache={"verify": False})
-        made.fake.files[self.CSV] = b"one"
-        assert (await made.get(self.CSV)).body == b"one"
-        assert (await made.get(self.SIGNED)).status == 404
-
-    async def test_signature_first(self, foo: Bench) -> None:
-        foo.publish_csv(b"one")
-        assert (await foo.get(self.SIGNED)).body == foo.fake.files[self.SIGNED]
-
-    async def test_signature_missing_or_wrong(self, foo: Bench) -> None:
-        foo.publish_csv(b"one")
-        foo.fake.files[self.SIGNED] = other_signer().signed_file(b"one")
-        assert (await foo.get(self.CSV)).status == 502
-        assert (await foo.get(self.SIGNED)).status == 502
-        del foo.fake.files[self.SIGNED]
-        assert (await foo.get(self.CSV)).status == 502
-        del foo.fake.files[self.CSV]
-        assert (await foo.get(self.CSV)).status == 404
-        assert (await foo.get(self.SIGNED)).status == 404
-
-    async def test_damaged_half_is_fetched_again(self, foo: Bench) -> None:
-        foo.publish_csv(b"one")
-        await foo.get(self.CSV)
-        await foo.store.delete(f"builds{self.SIGNED}")
-        assert (await foo.get(self.SIGNED, client="x")).body == foo.fake.files[self.SIGNED]
-
-    async def test_other_files_are_revalidated(self, foo: Bench, clock: Clock) -> None:
-        for url in ("/builds/elixir/builds.txt", "/docs/foo-1.0.0.tar.gz"):
-            foo.fake.files[url] = b"one"
-            assert (await foo.get(url)).outcome == "miss"
-            clock.advance(6)
-            assert (await foo.get(url)).outcome == "revalidated"
-            foo.fake.files[url] = b"two"
-            clock.advance(6)
-            assert (await foo.get(url)).body == b"two"
-
-    async def test_a_body_without_an_end_is_not_stored(self, foo: Bench) -> None:
-        url = "/docs/foo-1.0.0.tar.gz"
-        foo.fake.files[url] = b"docs" * 100
-
-        def endless(answer: object) -> None:
-            del answer.headers["Content-Length"]  # type: ignore[attr-defined]
-            answer.cut = 100  # type: ignore[attr-defined]
-
-        foo.fake.fault(url, endless)
-        assert (await foo.get(url)).status == 504
 
 
 class TestOffline:
@@ -532,143 +414,3 @@ class TestOffline:
         offline = bench(offline=True, listen={"mirror": "off"})
         got = await offline.get("/packages/bar")
         assert b"--proxy http://127.0.0.1:8080 --cacert" in got.body
-
-
-class TestDamage:
-    def _files(self, store: Path) -> list[Path]:
-        return [path for path in store.rglob("*.val")]
-
-    async def test_a_damaged_copy_is_fetched_anew(self, foo: Bench, tmp_path: Path) -> None:
-        await foo.get(URL)
-        (path,) = self._files(tmp_path)
-        path.write_bytes(path.read_bytes()[:-1] + b"X")
-        got = await foo.get(URL)
-        assert (got.status, got.body, got.outcome) == (200, TARBALL, "miss")
-        (path,) = self._files(tmp_path)
-        os.truncate(path, 100)
-        assert (await foo.get(URL)).body == TARBALL
-
-    async def test_a_damaged_copy_without_upstream_is_an_error(
-        self, foo: Bench, tmp_path: Path
-    ) -> None:
-        await foo.get(URL)
-        (path,) = self._files(tmp_path)
-        path.write_bytes(b"planted")
-        foo.fake.stop_listening()
-        assert (await foo.get(URL)).status == 504
-
-    async def test_served_though_the_disk_is_full(
-        self, foo: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> int:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "write", full)
-        monkeypatch.setattr("diskcache.Disk._write", full)
-        got = await foo.get(URL)
-        assert (got.status, got.body) == (200, TARBALL)
-        assert "stored" not in got.headers["cache-status"]
-        monkeypatch.undo()
-        assert (await foo.get(URL)).outcome == "miss"
-
-    async def test_too_large_for_the_store_is_served_all_the_same(self, bench: Make) -> None:
-        made = bench(cache={"size_limit": "1MiB"})
-        large = b"large" * 300_000
-        made.publish("foo", Rel("1.0.0", large))
-        for _ in range(2):
-            assert (await made.get(URL)).body == large
-        assert made.fake.count("/tarballs") == 2
-        assert list(made.partial.iterdir()) == []
-
-    async def test_too_many_open_files_lose_nothing(
-        self, foo: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await foo.get(URL)
-
-        def exhausted(*_: object) -> int:
-            raise OSError(24, "Too many open files")
-
-        monkeypatch.setattr("hexcache.disk.os.open", exhausted)
-        got = await foo.get(URL)
-        assert (got.status, b"Too many open files" in got.body) == (503, True)
-        monkeypatch.undo()
-        assert (await foo.get(URL)).outcome == "hit"
-
-
-class TestTrust:
-    async def test_what_was_stored_unverified_is_nothing_to_a_verifier(
-        self, bench: Make, upstream: Upstream
-    ) -> None:
-        careless = bench(cache={"verify": False})
-        upstream.files["/packages/foo"] = other_signer().package("foo", [Rel("1.0.0", b"evil")])
-        upstream.files[URL] = b"evil"
-        assert (await careless.get(URL)).body == b"evil"
-        await careless.get("/packages/foo")
-        await careless.close()
-        careful = bench()
-        assert (await careful.get("/packages/foo")).status == 502
-        assert (await careful.get(URL)).status == 502
-        upstream.stop_listening()
-        assert (await careful.get(URL)).status == 504
-
-    async def test_a_planted_entry_is_dropped(self, bench: Make, foo: Bench) -> None:
-        """Whoever can write the directory can make size and hash agree, but no signature."""
-        await foo.get("/packages/foo")
-        entry = foo.store.get("repo/packages/foo")
-        assert entry is not None
-        planted = other_signer().package("foo", [Rel("6.6.6", b"")])
-        digest = hashlib.sha256(planted).hexdigest()
-        await foo.store.put((replace(entry, sha256=digest, size=len(planted)), planted))
-        await foo.close()
-        again = bench()
-        assert (await again.get("/packages/foo")).body == again.fake.files["/packages/foo"]
-        assert (await again.get("/packages/foo")).body != planted
-
-
-class TestPassing:
-    async def test_nothing_is_stored_and_the_credential_travels(self, foo: Bench) -> None:
-        foo.fake.files["/repos/acme/names"] = b"private"
-        for _ in range(2):
-            got = await foo.get("/repos/acme/names", Authorization="key", TE="", Connection="x-y")
-            assert (got.status, got.body, got.outcome) == (200, b"private", "passed")
-        assert [seen.headers["authorization"] for seen in foo.fake.requests] == ["key", "key"]
-        assert "te" not in foo.fake.requests[0].headers
-        assert list(foo.store.entries()) == []
-
-    async def test_credentials_on_public_paths_stay_here(self, foo: Bench) -> None:
-        await foo.get(URL, Authorization="key", Cookie="a=b", TE="")
-        for seen in foo.fake.requests:
-            assert not {"authorization", "cookie", "te"} & set(seen.headers)
-
-    async def test_methods_bodies_and_statuses(self, foo: Bench) -> None:
-        got = await foo.get("/packages/foo", method="POST", body=b"x" * 100)
-        assert got.outcome == "passed"
-        assert foo.fake.requests[0].headers["content-length"] == "100"
-        assert (await foo.get("/nothing")).status == 404
-        head = await foo.get("/nothing", method="HEAD")
-        assert (head.status, head.body) == (404, b"")
-
-    async def test_dead_upstream(self, foo: Bench) -> None:
-        foo.fake.stop_listening()
-        assert (await foo.get("/repos/acme/names")).status == 504
-
-    async def test_a_body_whose_end_cannot_be_told(self, foo: Bench) -> None:
-        foo.fake.files["/repos/acme/names"] = b"half of it"
-        foo.fake.fault("/repos", without("Content-Length"))
-        foo.fake.fault("/repos", cut(5))
-        assert (await foo.get("/repos/acme/names")).status == 502
-
-    async def test_headers_of_one_connection_stay_on_it(self, foo: Bench) -> None:
-        foo.fake.files["/x"] = b"x"
-        foo.fake.fault("/x", replaced(b"x", Connection="X-Hop", X_Hop="1", X_End="2"))
-        got = await foo.get("/x", Connection="X-Mine", X_Mine="1", X_Yours="2")
-        assert ("x-hop" in got.headers, "x-end" in got.headers) == (False, True)
-        seen = foo.fake.requests[0].headers
-        assert ("x-mine" in seen, "x-yours" in seen) == (False, True)
-
-    @pytest.mark.parametrize("target", ["*", "/packages/\udcff", "/\u2028"])
-    async def test_strange_targets_are_an_error(self, bench: Make, target: str) -> None:
-        made = bench()
-        assert (await made.get(target, method="OPTIONS")).status in (400, 404, 504)
-        await made.close()
-        assert (await bench(offline=True).get(target)).status == 504

@@ -23,10 +23,11 @@ from typing import Any
 
 import pytest
 
+from hexcache.entries import Entry, part
 from hexcache.errors import StoreError
 from hexcache.messages import read
 from hexcache.resources import Kind
-from hexcache.store import Entry, Store, part
+from hexcache.store import Store
 from support.clock import Clock
 
 # Held in the database, in a file that is hashed in place, in a file that is hashed in a thread.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hexcache import freshness, resources
+from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
@@ -24,7 +25,7 @@ from hexcache.registry import KeyRing, Package, Release
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import VERSIONS, Kind, Resource
 from hexcache.settings import Settings
-from hexcache.store import Entry, FileBody, Store
+from hexcache.store import Store
 from hexcache.transfer import Progress, Transfers
 from hexcache.upstream import Upstream
 

@@ -88,7 +88,7 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
         raise RefusedValueError("a value that is neither bytes nor a file")
 
     def remove(self, file_path: str) -> None:
-        if _FILE_NAME.fullmatch(file_path):
+        if type(file_path) is str and _FILE_NAME.fullmatch(file_path):
             super().remove(file_path)
 
     def _adopt(self, path: Path) -> tuple[int, int, str | None, sqlite3.Binary | None]:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hexcache import registry
+from hexcache.entries import Entry
 from hexcache.errors import HexcacheError
 from hexcache.messages import read
 from hexcache.registry import Package
 from hexcache.resources import VERSIONS
-from hexcache.store import Entry, Store
+from hexcache.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,13 @@ from hexcache.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
+_HEX = "[0-9a-f]"
+_FILE_NAME = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
 # For how long something half done is worth keeping.
 _PARTIAL_SECONDS = 7 * 86400
 
 
-def open_directory(directory: Path) -> tuple[diskcache.Cache, int]:
+def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
     """The cache in `directory`, made with mode 0700 if it isn't there, and the descriptor that
     keeps other processes out. Raises StoreError. A database that is no longer one is put aside,
     with a warning, and the store starts empty."""
@@ -44,7 +46,7 @@ def open_directory(directory: Path) -> tuple[diskcache.Cache, int]:
         ) from None
     try:
         (directory / "partial").mkdir(mode=0o700, exist_ok=True)
-        _tidy(directory / "partial", older_than=time.time() - _PARTIAL_SECONDS)
+        _tidy(directory / "partial", older_than=now - _PARTIAL_SECONDS)
         return _open_cache(directory / "entries"), lock
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)
@@ -60,7 +62,9 @@ def _tidy(partial: Path, *, older_than: float) -> None:
     """Delete what no transfer will take up again."""
     for path in partial.iterdir():
         if path.suffix not in (".part", ".json") or path.lstat().st_mtime < older_than:
-            path.unlink()
+            # What can't go hurts nobody.
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _open_cache(directory: Path) -> diskcache.Cache:
@@ -84,14 +88,23 @@ def _open_cache(directory: Path) -> diskcache.Cache:
 
 
 def _purge(database: Path) -> None:
-    """Delete rows that SafeDisk would never have written, before diskcache sees them."""
+    """Delete what we would never have written, before diskcache sees it: rows that aren't
+    SafeDisk's, and settings, of which diskcache makes attributes of itself (`_directory`, say)."""
     if not database.exists():
         return
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone():
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "Settings" in tables:
             connection.execute(
-                "DELETE FROM Cache WHERE typeof(key) != 'text' OR raw != 1 OR mode NOT IN (1, 2)"
-                " OR filename GLOB '*..*' OR filename GLOB '/*'"
+                "DELETE FROM Settings WHERE key NOT IN ('count', 'size', 'hits', 'misses')"
+                " OR typeof(value) != 'integer'"
+            )
+        if "Cache" in tables:
+            connection.execute(
+                "DELETE FROM Cache WHERE typeof(key) != 'text' OR raw IS NOT 1"
+                " OR mode IS NULL OR mode NOT IN (1, 2) OR typeof(size) != 'integer'"
+                " OR NOT (filename IS NULL OR typeof(filename) = 'text' AND filename GLOB ?)",
+                (_FILE_NAME,),
             )
 
 
@@ -131,7 +144,7 @@ def _drop_orphans(cache: diskcache.Cache) -> None:
             bodies.add(key)
         elif key.startswith("m:"):
             value = cache.get(key)
-            with contextlib.suppress(ValueError, TypeError, KeyError):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                 named.add(f"b:{key[2:]}@{json.loads(value)['sha256']}")
     for key in bodies - named:
         cache.delete(key)

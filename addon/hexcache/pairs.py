@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hexcache.entries import Entry
 from hexcache.messages import Content, Request
 from hexcache.resources import Resource
-from hexcache.store import Entry
 
 # The second request follows within seconds.
 _SECONDS = 60.0

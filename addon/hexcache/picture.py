@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hexcache import resources
+from hexcache.entries import Entry
 from hexcache.messages import Content, read
 from hexcache.refresh import Refresher
 from hexcache.registry import Package
 from hexcache.resources import Resource
-from hexcache.store import Entry, Store
+from hexcache.store import Store
 
 
 class Pictures:

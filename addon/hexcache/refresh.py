@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hexcache import registry, resources
+from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.messages import Content, read
 from hexcache.registry import KeyRing, Package, Release
 from hexcache.resources import Kind, Resource
-from hexcache.store import Entry, FileBody, Store
+from hexcache.store import Store
 from hexcache.transfer import Download, Order, Progress, Transfers
 from hexcache.upstream import host_of
 

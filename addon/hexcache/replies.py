@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hexcache.conditional import select
+from hexcache.entries import Entry, FileBody, part
 from hexcache.messages import Content, Outcome, Reply, Request
 from hexcache.resources import Kind, Resource
 from hexcache.settings import Settings
 from hexcache.spool import Source
-from hexcache.store import Entry, FileBody, Store, part
+from hexcache.store import Store
 from hexcache.streams import Growing
 
 _MESSAGE_EVERY = 60.0

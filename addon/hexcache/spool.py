@@ -154,7 +154,9 @@ class Spool:
         if self.source is not None:
             # Without it the part is of no use to another process; to this one it is.
             with contextlib.suppress(OSError):
-                self._description.write_text(json.dumps(asdict(self.source)))
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+                with open(os.open(self._description, flags, 0o600), "w") as file:
+                    json.dump(asdict(self.source), file)
 
     def _to_file(self) -> None:
         try:

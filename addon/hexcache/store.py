@@ -17,15 +17,16 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import diskcache
 
 from hexcache.disk import Adopted, SafeDisk
+from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError
 from hexcache.messages import Content
 from hexcache.opening import open_directory
@@ -34,71 +35,12 @@ from hexcache.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 64 * 2**10
 # Hashing this much takes less time than handing it to a thread.
 _HASH_IN_PLACE = 128 * 2**10
 # How far below the limit an eviction goes, so that not every write evicts.
 _EVICT_TO = 0.95
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """What is known of a stored body. Times are seconds since the epoch: `stored_at` when the
-    body came, `checked_at` when upstream last said it is current, `used_at` when a client last
-    got it. `generation` ties a `.signed` to its CSV's SHA-256. `base` is the base URL that it came
-    from; `asked_at` when that was last asked about this very thing, while `checked_at` may be
-    concluded from an index. `trust` is the store's, of the time when it was put."""
-
-    key: str
-    kind: Kind
-    sha256: str
-    size: int
-    etag: str
-    last_modified: str
-    content_type: str
-    stored_at: float
-    checked_at: float
-    used_at: float
-    generation: str = ""
-    base: str = ""
-    asked_at: float = 0.0
-    trust: str = ""
-
-    @property
-    def client_etag(self) -> str:
-        """Never empty: rebar3 takes a tarball without an ETag for a failed download."""
-        return self.etag or f'"{self.sha256[:32]}"'
-
-    @property
-    def body_key(self) -> str:
-        return f"b:{self.key}@{self.sha256}"
-
-
-@dataclass(frozen=True)
-class FileBody:
-    """A verified body in an open file, sent from `start` up to `stop`."""
-
-    file: BinaryIO
-    start: int
-    stop: int
-
-    @property
-    def length(self) -> int:
-        return self.stop - self.start
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        with self.file as file:
-            position = self.start
-            while position < self.stop:
-                size = min(_CHUNK, self.stop - position)
-                chunk = await loop.run_in_executor(None, os.pread, file.fileno(), size, position)
-                if not chunk:
-                    raise StoreError("a stored file got shorter while it was sent")
-                position += len(chunk)
-                yield chunk
 
 
 class Store:
@@ -132,7 +74,7 @@ class Store:
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
         stored under another trust are as if they weren't there. Raises StoreError."""
-        cache, lock = open_directory(directory)
+        cache, lock = open_directory(directory, now=clock())
         return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust)
 
     async def close(self) -> None:
@@ -188,9 +130,6 @@ class Store:
         StoreError, and then what was stored before still is."""
         items = tuple((replace(entry, trust=self._trust), body) for entry, body in items)
         await self._in_thread(self._put, items)
-        for entry, _ in items:
-            self._entries[entry.key] = entry
-            self._used.pop(entry.key, None)
         if await self._in_thread(self._cache.volume) > self._limit:
             await self._in_thread(self._evict, {entry.key for entry, _ in items})
 
@@ -198,9 +137,11 @@ class Store:
         """Change what is known of stored bodies (never their `sha256`). In memory at once, on disk
         as far as the disk lets us: losing it costs a question to upstream, no more."""
         for entry in entries:
-            self._entries[entry.key] = entry
+            current = self._entries.get(entry.key)
+            if current is None or current.sha256 == entry.sha256:
+                self._entries[entry.key] = entry
         try:
-            await self._in_thread(self._write_meta, entries)
+            await self._in_thread(self._write_update, entries)
         except StoreError as error:
             logger.warning("%s", error)
 
@@ -275,6 +216,10 @@ class Store:
             # The rows were rolled back; their files are nobody's.
             disk.forget_created()
             raise
+        # Here, and not by whoever waits: it may have stopped waiting.
+        for entry, _ in items:
+            self._entries[entry.key] = entry
+            self._used.pop(entry.key, None)
         kept = {entry.body_key for entry, _ in items}
         self._delete_rows([entry.body_key for entry in old if entry.body_key not in kept])
 
@@ -287,6 +232,14 @@ class Store:
                 fields = asdict(entry)
                 del fields["key"]
                 self._cache.set(f"m:{entry.key}", json.dumps(fields).encode())
+
+    def _write_update(self, entries: Iterable[Entry]) -> None:
+        """Meanwhile there may be another body: then what is known of the old one is of no use."""
+        self._write_meta(
+            entry
+            for entry in entries
+            if (stored := self._stored(entry.key)) is not None and stored.sha256 == entry.sha256
+        )
 
     def _write_used(self, entries: Iterable[Entry]) -> None:
         """Only the time of last use: meanwhile there may be another body."""
@@ -359,21 +312,9 @@ class Store:
         try:
             fields = json.loads(value)
             entry = Entry(key=key, **{**fields, "kind": Kind(fields["kind"])})
-            valid = (
-                isinstance(entry.sha256, str)
-                and isinstance(entry.size, int)
-                and all(
-                    isinstance(text, str) and text.isprintable()
-                    for text in (entry.etag, entry.last_modified, entry.content_type)
-                )
-                and all(
-                    isinstance(number, int | float)
-                    for number in (entry.stored_at, entry.checked_at, entry.used_at)
-                )
-            )
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
-        return entry if valid else None
+        return entry if entry.is_sound else None
 
 
 def _guarded[T](function: Callable[..., T], *args: Any) -> T:
@@ -392,10 +333,3 @@ def _is_good(file: BinaryIO, entry: Entry) -> bool:
         return False
     digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # typeshed: no readinto
     return digest.hexdigest() == entry.sha256
-
-
-def part(body: Content | FileBody, start: int, stop: int) -> Content | FileBody:
-    """The bytes [start, stop) of a stored body."""
-    if isinstance(body, FileBody):
-        return FileBody(body.file, body.start + start, body.start + stop)
-    return Content(body.data[start:stop])

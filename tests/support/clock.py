@@ -8,7 +8,7 @@ import asyncio
 class Clock:
     """Seconds since the epoch."""
 
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
+    def __init__(self, now: float = 1_750_000_000.0) -> None:
         self.now = now
 
     def __call__(self) -> float:

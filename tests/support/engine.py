@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Got:
     headers: Headers
     outcome: str
     detail: str
+
+
+CONTENT = b"a tarball " * 5000
+URL = "/tarballs/foo-1.0.0.tar"
 
 
 class Bench:
@@ -141,3 +145,7 @@ class Bench:
         """Upstream's index of installs and its signature."""
         self.fake.files["/installs/hex-1.x.csv"] = text
         self.fake.files["/installs/hex-1.x.csv.signed"] = signer().signed_file(text)
+
+
+# Makes engines: keyword arguments are settings by section.
+Make = Callable[..., Bench]

@@ -1,0 +1,89 @@
+"""One question instead of sixteen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.clock import Clock
+from support.engine import Bench, Make
+from support.signing import Rel, signer
+
+
+class TestOneQuestion:
+    LONG_AGO = 1_500_000_000
+
+    def _publish(self, made: Bench, *names: str, **published: int) -> None:
+        for name in names:
+            at = published.get(name, self.LONG_AGO)
+            made.publish(name, Rel("1.0.0", name.encode(), published_at=at))
+        made.fake.files["/versions"] = signer().versions({name: ["1.0.0"] for name in names})
+
+    async def test_warm_costs_one_request(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        names = [f"p{number}" for number in range(16)]
+        self._publish(made, *names)
+        for name in names:
+            await made.get(f"/packages/{name}")
+        clock.advance(60)
+        await made.get(f"/packages/{names[0]}")
+        clock.advance(60)
+        made.fake.requests.clear()
+        replies = await asyncio.gather(*(made.get(f"/packages/{name}") for name in names))
+        assert {reply.status for reply in replies} == {200}
+        assert [(seen.path, seen.status) for seen in made.fake.requests] == [("/versions", 304)]
+
+    async def test_what_it_cannot_show_is_asked_for(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        self._publish(made, "old", "new", new=int(clock.now) - 3600)
+        for name in ("old", "new"):
+            await made.get(f"/packages/{name}")
+        clock.advance(60)
+        made.fake.requests.clear()
+        for name in ("old", "new"):
+            assert (await made.get(f"/packages/{name}")).outcome == "revalidated"
+        assert made.fake.count("/packages/old") == 0
+        assert made.fake.count("/packages/new", status=304) == 1
+        # Retirement and advisories don't show in /versions.
+        clock.advance(601)
+        await made.get("/packages/old")
+        assert made.fake.count("/packages/old", status=304) == 1
+
+    async def test_a_new_release(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        self._publish(made, "p")
+        await made.get("/packages/p")
+        release = Rel("1.1.0", b"", published_at=self.LONG_AGO)
+        made.fake.files["/versions"] = signer().versions({"p": ["1.0.0", "1.1.0"]})
+        # The CDN lags: the entry is asked for until it has what /versions names.
+        for _ in range(2):
+            clock.advance(6)
+            await made.get("/packages/p")
+        assert made.fake.count("/packages/p", status=304) == 2
+        made.publish("p", Rel("1.0.0", b"p", published_at=self.LONG_AGO), release)
+        clock.advance(6)
+        assert (await made.get("/packages/p")).body == made.fake.files["/packages/p"]
+
+    @pytest.mark.parametrize("versions", [None, b"nonsense"])
+    async def test_without_a_readable_index(
+        self, bench: Make, clock: Clock, versions: bytes | None
+    ) -> None:
+        made = bench()
+        self._publish(made, "p")
+        if versions is None:
+            del made.fake.files["/versions"]
+        else:
+            made.fake.files["/versions"] = versions
+        await made.get("/packages/p")
+        for _ in range(3):
+            clock.advance(6)
+            assert (await made.get("/packages/p")).outcome == "revalidated"
+        assert made.fake.count("/packages/p", status=304) == 3
+        assert made.fake.count("/versions") == 1
+
+    async def test_nobody_asks_nothing_is_asked(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        self._publish(made, "p")
+        await made.get("/packages/p")
+        assert made.fake.count("/versions") == 0

@@ -1,0 +1,67 @@
+"""A consistent picture while upstream fails."""
+
+from __future__ import annotations
+
+from support.clock import Clock
+from support.engine import Bench, Make
+from support.signing import Rel
+from support.upstream import (
+    status,
+)
+
+OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
+PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"
+
+
+class TestConsistentPicture:
+    async def _two(self, made: Bench, clock: Clock) -> tuple[bytes, bytes]:
+        """A pair that is stored whole, and a newer entry whose tarball is not."""
+        made.publish("foo", Rel("1.0.0", OLD))
+        first = (await made.get(PACKAGE)).body
+        assert (await made.get(TARBALL)).body == OLD
+        made.publish("foo", Rel("1.0.0", OLD), Rel("1.1.0", NEW))
+        clock.advance(6)
+        second = (await made.get(PACKAGE)).body
+        assert first != second
+        return first, second
+
+    async def test_the_older_pair_while_upstream_fails(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        first, second = await self._two(made, clock)
+        made.fake.fault("/", status(500))
+        clock.advance(6)
+        for _ in range(2):
+            assert (await made.get(PACKAGE)).body == first
+        assert (await made.get(TARBALL)).body == OLD
+        made.fake.heal()
+        await made.until_up()
+        assert (await made.get(PACKAGE)).body == second
+
+    async def test_not_if_somebody_has_fetched_the_new_one(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        _, second = await self._two(made, clock)
+        assert (await made.get("/tarballs/foo-1.1.0.tar")).body == NEW
+        made.fake.fault("/", status(500))
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body == second
+
+    async def test_replaced_release(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        first = (await made.get(PACKAGE)).body
+        await made.get(TARBALL)
+        made.publish("foo", Rel("1.0.0", NEW))
+        clock.advance(6)
+        await made.get(PACKAGE)
+        made.fake.fault("/", status(500))
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body == first
+        assert (await made.get(TARBALL)).body == OLD
+
+    async def test_offline(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        first, _ = await self._two(made, clock)
+        await made.close()
+        offline = bench(offline=True)
+        assert (await offline.get(PACKAGE)).body == first
+        assert (await offline.get(TARBALL)).body == OLD

@@ -1,0 +1,40 @@
+"""Registry ahead of the question."""
+
+from __future__ import annotations
+
+from support.engine import Bench, Make
+from support.signing import Rel
+
+
+class TestAhead:
+    def _tree(self, made: Bench) -> None:
+        made.publish("a", Rel("1.0.0", b"a", (("b", "~> 1.0", False), ("c", "~> 1.0", True))))
+        made.publish("b", Rel("1.0.0", b"b", (("d", "~> 1.0", False),)))
+        made.publish("c", Rel("1.0.0", b"c"))
+        made.publish("d", Rel("1.0.0", b"d", (("a", "~> 1.0", False),)))
+
+    async def test_dependencies_are_there_before_they_are_asked_for(self, bench: Make) -> None:
+        made = bench()
+        self._tree(made)
+        await made.get("/packages/a")
+        await made.settled()
+        made.fake.stop_listening()
+        for name in "bcd":
+            assert (await made.get(f"/packages/{name}")).outcome == "hit"
+        assert made.fake.count("/packages") == 4
+        assert made.fake.count("/tarballs") == 0
+
+    async def test_turned_off(self, bench: Make) -> None:
+        made = bench(prefetch=False)
+        self._tree(made)
+        await made.get("/packages/a")
+        await made.settled()
+        assert made.fake.count("/packages") == 1
+
+    async def test_bounded(self, bench: Make) -> None:
+        made = bench()
+        names = [f"p{number}" for number in range(300)]
+        made.publish("a", Rel("1.0.0", b"", tuple((name, ">= 0.0.0", False) for name in names)))
+        await made.get("/packages/a")
+        await made.settled()
+        assert made.fake.count("/packages") <= 80

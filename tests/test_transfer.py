@@ -1,0 +1,170 @@
+"""Bodies over bad lines: resumed, and from whichever mirror has them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.clock import Clock
+from support.engine import Make
+from support.signing import Rel, other_signer
+from support.upstream import (
+    Upstream,
+    closed,
+    corrupt,
+    cut,
+    hold,
+    one_after_another,
+    status,
+)
+
+OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
+PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"
+
+
+class TestResume:
+    async def test_what_has_come_is_not_fetched_again(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", NEW))
+        made.fake.fault(TARBALL, cut(30_000), times=3)
+        assert (await made.get(TARBALL)).body == NEW
+        ranges = [s.headers.get("range") for s in made.fake.requests if s.path == TARBALL]
+        assert ranges == [None, "bytes=30000-", "bytes=60000-", "bytes=90000-"]
+        seen = [s for s in made.fake.requests if s.path == TARBALL][1]
+        assert seen.headers["if-range"].startswith('"')
+
+    async def test_across_a_restart(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", NEW))
+        made.fake.fault(TARBALL, hold(100_000))
+        client = asyncio.create_task(made.get(TARBALL))
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        while not list(made.partial.glob("*.part")):
+            await asyncio.sleep(0.001)
+        while next(made.partial.glob("*.part")).stat().st_size < 100_000:
+            await asyncio.sleep(0.001)
+        client.cancel()
+        await made.close()
+        made.fake.heal()
+        made.fake.release()
+        again = bench()
+        made.fake.requests.clear()
+        assert (await again.get(TARBALL)).body == NEW
+        (seen,) = [s for s in made.fake.requests if s.path == TARBALL]
+        assert seen.headers["range"] == "bytes=100000-"
+
+    async def test_a_server_that_ignores_range(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", NEW))
+        made.fake.fault(TARBALL, cut(70_000), times=1)
+        made.fake.ignore_range = True
+        assert (await made.get(TARBALL)).body == NEW
+
+    async def test_content_that_changed_meanwhile(self, bench: Make) -> None:
+        """Another ETag: the part that we have is not a part of this."""
+        made = bench()
+        made.fake.files["/docs/foo-1.0.0.tar.gz"] = OLD
+        made.fake.fault("/docs", one_after_another(cut(70_000), hold()))
+        client = asyncio.create_task(made.get("/docs/foo-1.0.0.tar.gz"))
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        made.fake.files["/docs/foo-1.0.0.tar.gz"] = NEW
+        made.fake.release()
+        while not client.done():
+            made.fake.release()
+            await asyncio.sleep(0.001)
+        assert client.result().body in (OLD, NEW)
+
+    async def test_a_wrong_part_is_thrown_away(self, bench: Make) -> None:
+        """What was left half done is of something else: the whole is fetched once more."""
+        made = bench()
+        made.publish("foo", Rel("1.0.0", NEW))
+        made.fake.fault(TARBALL, corrupt(5), times=1)
+        made.fake.fault(TARBALL, cut(90_000), times=1)
+        assert (await made.get(TARBALL)).body == NEW
+
+    async def test_another_mirror_continues(self, bench: Make, upstream: Upstream) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", NEW))
+            second.files.update(upstream.files)
+            upstream.fault(TARBALL, one_after_another(cut(70_000), closed()))
+            assert (await made.get(TARBALL)).body == NEW
+            (seen,) = [s for s in second.requests if s.path == TARBALL]
+            assert seen.headers["range"] == "bytes=70000-"
+            await made.close()
+
+
+class TestMirrors:
+    async def test_in_order_and_skipping_the_dead(self, bench: Make, upstream: Upstream) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            second.files.update(upstream.files)
+            assert (await made.get(PACKAGE)).status == 200
+            assert second.requests == []
+            upstream.stop_listening()
+            assert (await made.get(TARBALL)).body == OLD
+            await made.close()
+
+    async def test_wrong_content_loses_its_turn(self, bench: Make, upstream: Upstream) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            second.files.update(upstream.files)
+            upstream.files[PACKAGE] = other_signer().package("foo")
+            upstream.files[TARBALL] = b"wrong"
+            assert (await made.get(PACKAGE)).body == second.files[PACKAGE]
+            assert (await made.get(TARBALL)).body == OLD
+            await made.close()
+
+    async def test_a_lagging_mirror_takes_nothing_away(
+        self, bench: Make, upstream: Upstream, clock: Clock
+    ) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            second.files.update(upstream.files)
+            made.publish("foo", Rel("1.0.0", OLD), Rel("1.1.0", NEW))
+            newest = (await made.get(PACKAGE)).body
+            upstream.fault("/", status(500))
+            clock.advance(6)
+            got = await made.get(PACKAGE)
+            assert (got.status, got.body) == (200, newest)
+            await made.close()
+
+    async def test_a_replayed_older_entry(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        older = made.fake.files[PACKAGE]
+        made.publish("foo", Rel("1.0.0", OLD), Rel("1.1.0", NEW))
+        newest = (await made.get(PACKAGE)).body
+        made.fake.files[PACKAGE] = older
+        made.fake.modified[PACKAGE] = 1.6e9
+        clock.advance(6)
+        got = await made.get(PACKAGE)
+        assert (got.outcome, got.body) == ("stale", newest)
+        assert "older registry entry" in got.detail
+        # A revert is newer, and takes away.
+        made.fake.modified[PACKAGE] = 1.75e9
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body == older
+
+    async def test_a_mirror_without_it_proves_nothing(
+        self, bench: Make, upstream: Upstream, clock: Clock
+    ) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            body = (await made.get(PACKAGE)).body
+            upstream.fault("/", status(500))
+            clock.advance(6)
+            assert (await made.get(PACKAGE)).body == body
+            await made.close()
+
+    async def test_credentials_go_to_the_first_only(self, bench: Make, upstream: Upstream) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            upstream.stop_listening()
+            got = await made.get("/repos/acme/names", Authorization="key")
+            assert got.status == 504
+            assert second.requests == []
+            await made.close()
