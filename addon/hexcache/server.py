@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -89,7 +90,7 @@ def banner(parts: Parts, addresses: dict[str, tuple[str, int]]) -> str:
         lines += [
             "A client needs",
             f"  export HTTPS_PROXY={proxy} https_proxy={proxy}",
-            f"  export HEX_CACERTS_PATH={authority.bundle_path}",
+            f"  export HEX_CACERTS_PATH={shlex.quote(str(authority.bundle_path))}",
         ]
     if mirror:
         lines += ["or, where no proxy can be set," if proxy else "A client needs"]
