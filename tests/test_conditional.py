@@ -151,6 +151,15 @@ def test_a_condition_goes_before_a_range() -> None:
     assert chosen(if_none_match='"other"', range="bytes=0-9") == Selection(206, 0, 10)
 
 
+def test_a_head_request_has_no_part() -> None:
+    headers = {"range": "bytes=0-9"}
+    got = select(headers, etag=ETAG, last_modified=MODIFIED, size=SIZE, method="HEAD")
+    assert got == WHOLE
+    headers = {"range": "bytes=0-9", "if-none-match": ETAG}
+    got = select(headers, etag=ETAG, last_modified=MODIFIED, size=SIZE, method="HEAD")
+    assert got == UNCHANGED
+
+
 numbers = st.one_of(st.just(""), st.integers(0, 2000).map(str), st.text("0123456789٣", max_size=40))
 ranges = st.one_of(
     st.text(max_size=30),

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import shutil
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,10 +31,12 @@ from hexcache.registry import (
     Package,
     Release,
     Retirement,
+    check_signature,
     check_tarball,
     decode_names,
     decode_package,
     decode_versions,
+    is_older,
     unpack,
     verify_signed_file,
 )
@@ -269,6 +272,17 @@ def test_a_gzip_bomb() -> None:
     assert str(MAX_UNPACKED) in refused("gzip", lambda: entry(bomb))
 
 
+def test_a_bomb_takes_no_memory() -> None:
+    bomb = pack(bytes(32 * 2**20))
+    tracemalloc.start()
+    try:
+        refused("gzip", lambda: unpack(bomb, "it", limit=1000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
 def test_the_limit_of_unpacking() -> None:
     assert unpack(pack(b"x" * 100), "it", limit=100) == b"x" * 100
     refused("gzip", lambda: unpack(pack(b"x" * 101), "it", limit=100))
@@ -395,6 +409,14 @@ def _public_pem(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
     ).decode()
 
 
+# A SubjectPublicKeyInfo with the object identifier 1.2.3.4.
+UNKNOWN_ALGORITHM = (
+    "-----BEGIN PUBLIC KEY-----\n"
+    + base64.b64encode(bytes.fromhex("300b3005 06032a0304 03020001")).decode()
+    + "\n-----END PUBLIC KEY-----\n"
+)
+
+
 def not_keys() -> dict[str, str]:
     curve = _public_pem(ec.generate_private_key(ec.SECP256R1()).public_key())
     return {
@@ -404,6 +426,7 @@ def not_keys() -> dict[str, str]:
         "damaged": signer().public_key.replace("MII", "AAA", 1),
         "a private key": signer().private_key,
         "another algorithm": curve,
+        "an algorithm that nobody knows": UNKNOWN_ALGORITHM,
         "a surrogate": "\udcff",
     }
 
@@ -437,6 +460,42 @@ def test_a_key_too_small_for_the_signature_verifies_nothing() -> None:
 
     with pytest.raises(VerificationError):
         decode()
+
+
+def test_a_ring_is_known_by_its_keys() -> None:
+    one, other = signer().public_key, other_signer().public_key
+    assert KeyRing([one, other]).fingerprint == KeyRing([other, one, one]).fingerprint
+    prints = {KeyRing(keys).fingerprint for keys in ([], [one], [other], [one, other])}
+    assert len(prints) == 4
+
+
+def test_a_signature_without_a_look_at_what_is_signed() -> None:
+    check_signature(signer().sign(b"anything"), ring(), "it")
+    refused("signature", lambda: check_signature(other_signer().sign(b"x"), ring(), "it"))
+    refused("gzip", lambda: check_signature(b"x", ring(), "it"))
+
+
+# Two entries of one package.
+
+
+def test_what_two_entries_are_compared_by() -> None:
+    def known(*releases: Rel) -> frozenset[tuple[str, str]]:
+        return entry(signer().package("jason", releases)).releases_known()
+
+    one = known(Rel("1.0.0", b"a"), Rel("1.1.0", b"b"))
+    assert one == known(Rel("1.1.0", b"b"), Rel("1.0.0", b"a", retired=(2, "unsafe")))
+    assert one > known(Rel("1.0.0", b"a"))
+    assert one != known(Rel("1.0.0", b"republished"), Rel("1.1.0", b"b"))
+
+
+def test_the_older_of_two() -> None:
+    older, newer = "Tue, 14 Nov 2023 22:13:20 GMT", "Wed, 15 Nov 2023 01:00:00 GMT"
+    assert is_older(older, newer)
+    assert not is_older(newer, older)
+    assert not is_older(older, older)
+    for nonsense in ("", "yesterday", "Tue, 99 Nov 2023 22:13:20 GMT", "Tue, 14 Nov 2023 22:13:20"):
+        assert not is_older(nonsense, newer)
+        assert not is_older(newer, nonsense)
 
 
 # The files of builds.hex.pm.

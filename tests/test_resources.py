@@ -306,6 +306,12 @@ def test_the_two_hosts_and_all_kinds_have_keys_of_their_own() -> None:
     assert len(keys) == len(found)
 
 
+def test_upstream_is_asked_as_plainly_as_a_client_asks() -> None:
+    assert package("jason").path == "/packages/jason"
+    assert tarball("foo", "1.0.0-rc.1+b").path == "/tarballs/foo-1.0.0-rc.1+b.tar"
+    assert docs("foo", "1.0.0-rc.1+b").path == "/docs/foo-1.0.0-rc.1+b.tar.gz"
+
+
 def test_a_key_does_not_depend_on_how_a_url_is_written() -> None:
     plain = parse(REPO_HOST, "/tarballs/foo-1.0.0+b.tar")
     encoded = parse(REPO_HOST, "/tarballs/%66oo-1.0.0%2bb.tar")

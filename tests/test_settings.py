@@ -512,6 +512,12 @@ def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
     assert caught.value.key == name
 
 
+def test_what_kubernetes_and_docker_say_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_8080_TCP_ADDR"):
+        monkeypatch.setenv(f"HEXCACHE_{name}", "tcp://10.0.0.1:8080")
+    assert load() == Settings(data=Path.cwd() / "data")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -697,12 +697,20 @@ async def test_old_parts_are_tidied_away_and_young_ones_kept(stores: Open, direc
         (partial / name).write_bytes(b"x")
         week_ago = now - 8 * 86400
         os.utime(partial / name, (week_ago, week_ago) if "old" in name else (now, now))
-    (partial / "directory").mkdir()
     (partial / "link.part").symlink_to("/nowhere")
     stores(clock=lambda: now)
     left = {path.name for path in partial.iterdir()}
     assert {"young.part", "young.json"} <= left
     assert not left & {"old.part", "old.json", "x.done", "stray"}
+
+
+async def test_a_directory_among_the_parts_keeps_nobody_from_starting(
+    stores: Open, directory: Path
+) -> None:
+    await close(stores())
+    (directory / "partial" / "planted").mkdir()
+    store = stores()
+    await store.put((entry_of("repo/a", b"x"), b"x"))
 
 
 # The directory.
@@ -960,6 +968,30 @@ async def test_it_opens_on_a_full_disk(stores: Open) -> None:
     store = stores()
     for key, body in bodies.items():
         assert await content(store, key) == body
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open no file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [SIZES["medium"], SIZES["large"]])
+async def test_too_many_open_files_cost_no_copy(stores: Open, size: int) -> None:
+    store = stores()
+    body = body_of("a", size)
+    await store.put((entry_of("repo/a", body), body))
+    entry = store.get("repo/a")
+    assert entry is not None
+    with no_descriptors(), pytest.raises(StoreError, match="can't be read"):
+        await store.read(entry)
+    assert await content(store, "repo/a") == body
+    assert store.statistics()["damaged"] == 0
 
 
 # kill -9.
