@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diskcache
 import pytest
 
 from hexcache.entries import Entry, part
@@ -1134,3 +1135,27 @@ async def test_kill_9_at_any_moment(stores: Open, directory: Path) -> None:
             assert got in possible if last >= 0 else got in (None, *possible)
         assert_no_litter(directory)
         await close(store)
+
+
+async def test_a_passing_read_error_while_evicting_deletes_nothing(
+    stores: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read just now isn't worthless."""
+    store = stores()
+    body = body_of("a", SIZES["medium"])
+    await store.put((entry_of("repo/a", body), body))
+    get = diskcache.Cache.get
+
+    def busy(self: diskcache.Cache, key: str, **options: object) -> object:
+        if key == "m:repo/a":
+            raise sqlite3.OperationalError("disk I/O error")
+        return get(self, key, **options)
+
+    monkeypatch.setattr(diskcache.Cache, "get", busy)
+    monkeypatch.setattr(store, "_limit", 1)
+    await store.put((entry_of("repo/b", b"b"), b"b"))
+    monkeypatch.undo()
+    await close(store)
+    store = stores()
+    assert await content(store, "repo/a") == body
+    assert await content(store, "repo/b") == b"b"

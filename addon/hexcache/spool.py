@@ -175,6 +175,8 @@ class Spool:
 
     def _back_to_memory(self) -> None:
         assert self._file is not None
+        if self.size > _IN_MEMORY_WITHOUT_DISK:
+            raise UpstreamError("the body is too large to go through without disk space")
         self._memory = bytearray()
         while chunk := os.pread(self._file, _CHUNK, len(self._memory)):
             self._memory += chunk

@@ -257,22 +257,30 @@ class Store:
 
     def _stored(self, key: str) -> Entry | None:
         try:
-            value = self._read_row(f"m:{key}")
+            return self._load(key)
         except StoreError as error:
             logger.warning("%s", error)
             return None
-        entry = self._decode(value, key)
+
+    def _load(self, key: str) -> Entry | None:
+        """Raises StoreError where None would be a guess."""
+        entry = self._decode(self._read_row(f"m:{key}"), key)
         return entry if entry is not None and entry.trust == self._trust else None
 
     def _evict(self, spare: set[str]) -> None:
         """Delete tarballs and the like by last use, then registry entries, until there is room."""
         used = dict(self._used)
         rows = self._row_keys()
-        entries = [
-            entry
-            for row in rows
-            if row.startswith("m:") and (entry := self._stored(row[2:])) is not None
-        ]
+        try:
+            entries = [
+                entry
+                for row in rows
+                if row.startswith("m:") and (entry := self._load(row[2:])) is not None
+            ]
+        except StoreError as error:
+            # Too large for a while is better than rid of what couldn't be read just now.
+            logger.warning("nothing is evicted: %s", error)
+            return
         # Of another trust, or unreadable: of no use to anybody.
         good = {key for entry in entries for key in (f"m:{entry.key}", entry.body_key)}
         self._delete_rows([row for row in rows if row not in good])

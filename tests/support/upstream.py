@@ -315,11 +315,19 @@ class Upstream:
 
     async def _stop(self) -> None:
         if self._server is not None:
+            # asyncio accepts in one turn and attaches the connection to its server in a later
+            # one, which fails, and leaks the socket, if the server was closed in between.
+            for _ in range(5):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A connection that was accepted a moment ago gets its task in one of the next turns, and
+        # a closed transport lets go of its socket in another.
+        for _ in range(5):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
