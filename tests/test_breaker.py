@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from support.clock import Clock
 from support.engine import Make
 from support.signing import Rel
 from support.upstream import (
+    Upstream,
     status,
 )
 
@@ -62,3 +65,29 @@ class TestBreaker:
         await made.settled()
         made.fake.requests.clear()
         assert (await made.get(PACKAGE)).outcome == "hit"
+
+    async def test_the_first_upstream_is_taken_back_while_a_mirror_is_up(
+        self, bench: Make, upstream: Upstream, clock: Clock
+    ) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            second.files.update(upstream.files)
+            upstream.stop_listening()
+            for number in range(4):
+                got = await asyncio.wait_for(made.get(f"/packages/p{number}"), 20)
+                assert got.status in (502, 504)
+            name = upstream.url.removeprefix("http://")
+            assert made.upstream.statistics()[name]["up"] is False
+            # So long that the probes have stopped for want of demand.
+            for _ in range(200):
+                await asyncio.sleep(0.001)
+            upstream.start_listening()
+            for _ in range(300):
+                clock.advance(6)
+                await made.get(PACKAGE)
+                if made.upstream.statistics()[name]["up"]:
+                    break
+                await asyncio.sleep(0.01)
+            assert made.upstream.statistics()[name]["up"] is True
+            await made.close()

@@ -6,6 +6,7 @@ from support.clock import Clock
 from support.engine import Bench, Make
 from support.signing import Rel
 from support.upstream import (
+    hold,
     status,
 )
 
@@ -65,3 +66,21 @@ class TestConsistentPicture:
         offline = bench(offline=True)
         assert (await offline.get(PACKAGE)).body == first
         assert (await offline.get(TARBALL)).body == OLD
+
+    async def test_not_because_upstream_is_slow(self, bench: Make, clock: Clock) -> None:
+        """This client has seen the newest entry: an older one breaks its lock file."""
+        made = bench(upstream={"patience": "20ms"})
+        made.publish("foo", Rel("1.0.0", OLD))
+        await made.get(PACKAGE)
+        await made.get(TARBALL)
+        made.publish("foo", Rel("1.0.0", OLD), Rel("1.1.0", NEW))
+        clock.advance(6)
+        await made.get(PACKAGE)
+        await made.settled()
+        newest = made.fake.files[PACKAGE]
+        assert (await made.get(PACKAGE)).body == newest
+        made.fake.fault("/packages", hold())
+        clock.advance(6)
+        got = await made.get(PACKAGE)
+        assert (got.detail, got.body == newest) == ("upstream is slow", True)
+        made.fake.release()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from support.engine import Make
@@ -65,3 +67,19 @@ class TestStreaming:
         assert len(received) < len(NEW)
         await made.settled()
         assert (await made.get(TARBALL)).body == NEW
+
+    async def test_pulled_only_after_the_fetch_has_landed(self, bench: Make) -> None:
+        """A client that is slow to take the first byte gets the body all the same."""
+        made = bench(upstream={"stall": 30})
+        made.publish("foo", Rel("1.0.0", NEW))
+        made.fake.fault(TARBALL, hold(70_000))
+        reply = await made.reply(TARBALL, "GET", "repo.hex.pm", "", b"", {})
+        made.fake.release()
+        await made.settled()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        received = b""
+        async for chunk in reply.body.chunks():
+            assert chunk
+            received += chunk
+        assert received == NEW

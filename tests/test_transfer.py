@@ -8,6 +8,7 @@ from support.clock import Clock
 from support.engine import Make
 from support.signing import Rel, other_signer
 from support.upstream import (
+    Answer,
     Upstream,
     closed,
     corrupt,
@@ -168,3 +169,47 @@ class TestMirrors:
             assert got.status == 504
             assert second.requests == []
             await made.close()
+
+
+class TestJoints:
+    DOCS = "/docs/foo-1.0.0.tar.gz"
+
+    async def test_a_206_of_something_else_is_not_spliced(self, bench: Make) -> None:
+        """The server ignores If-Range and continues with what it has by now."""
+        made = bench()
+        made.fake.files[self.DOCS] = OLD
+        made.fake.fault(self.DOCS, one_after_another(cut(70_000), lambda answer: None))
+
+        def changed(answer: Answer) -> None:
+            if answer.status == 206:
+                made.fake.files[self.DOCS] = NEW
+                answer.body = NEW[70_000:]
+                answer.headers["ETag"] = '"another"'
+
+        made.fake.fault(self.DOCS, changed)
+        got = await made.get(self.DOCS)
+        assert got.body in (OLD, NEW)
+
+    async def test_wrong_content_on_a_breaking_line_ends(self, bench: Make) -> None:
+        made = bench(upstream={"give_up": 10})
+        made.publish("foo", Rel("1.0.0", OLD))
+        await made.get(PACKAGE)
+        made.fake.files[TARBALL] = NEW
+        made.fake.fault(TARBALL, cut(70_000))
+        got = await asyncio.wait_for(made.get(TARBALL), 20)
+        assert got.status in (502, 504)
+        await asyncio.wait_for(made.settled(), 20)
+        assert made.fake.count(TARBALL) < 200
+
+    async def test_a_weak_etag_and_a_known_checksum(self, bench: Make) -> None:
+        """A CDN may put W/ before it; the checksum proves that the parts fit."""
+        made = bench()
+        made.publish("foo", Rel("1.0.0", NEW))
+
+        def weak(answer: Answer) -> None:
+            answer.headers["ETag"] = f"W/{answer.headers['ETag']}"
+
+        made.fake.fault(TARBALL, weak)
+        made.fake.fault(TARBALL, cut(30_000))
+        assert (await made.get(TARBALL)).body == NEW
+        assert made.fake.count(TARBALL) < 8

@@ -20,13 +20,14 @@ from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.prefetch import Prefetcher
+from hexcache.progress import Progress
 from hexcache.refresh import Fetched, Missing, Refresher, Result
 from hexcache.registry import KeyRing, Package, Release
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import VERSIONS, Kind, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
-from hexcache.transfer import Progress, Transfers
+from hexcache.transfer import Transfers
 from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -151,6 +152,8 @@ class Engine:
             isinstance(found, Found)
             and resource.kind is Kind.PACKAGE
             and found.outcome in uncertain
+            # Who has seen the newest entry fails hard on an older one; slowness is no reason.
+            and not found.slow
             and self._policy.verify
         ):
             return replace(found, entry=await self._pictures.consistent(resource, found.entry))
@@ -179,7 +182,7 @@ class Engine:
             return await self._land(resource, flight, joined, request)
         patience = self._policy.patience
         if not await flight.done_within(patience - flight.running_for):
-            return Found(entry, Outcome.STALE, detail="upstream is slow")
+            return Found(entry, Outcome.STALE, detail="upstream is slow", slow=True)
         try:
             return self._judge(resource, await flight.result(), joined)
         except (UpstreamError, VerificationError) as error:

@@ -12,11 +12,11 @@ from hexcache.errors import UpstreamError
 from hexcache.flights import Flight, Flights
 from hexcache.messages import Reply, Request
 from hexcache.pace import Pace
+from hexcache.progress import Progress
 from hexcache.refresh import Result
 from hexcache.replies import Replies
 from hexcache.resources import Kind, Resource
 from hexcache.streams import Growing
-from hexcache.transfer import Progress
 from hexcache.upstream import Upstream
 
 # A fetch that takes longer is sent while it comes in; before, an error can still be a clean one.
@@ -95,7 +95,7 @@ class Landings:
         # rebar3 takes a tarball without an ETag for a failed download.
         if source is None or source.total is None or not source.etag or flight.task.done():
             return None
-        body = Growing(progress, flight, source.total)
+        body = Growing(progress, flight, source.total, progress.lease())
         return self._replies.stream(request, resource, source, body, joined)
 
     async def _progressed(

@@ -21,7 +21,7 @@ from OpenSSL import SSL
 
 from hexcache import resources
 from hexcache.assembly import Parts
-from hexcache.errors import HexcacheError
+from hexcache.errors import HexcacheError, UpstreamError
 from hexcache.layers import Pull, PullingHttpLayer, leave
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 
@@ -167,8 +167,12 @@ class HexProxy:
         self._in_flight += 1
         try:
             async for chunk in reply.body.chunks():
-                sent += len(chunk)
-                yield chunk
+                # An empty piece would be taken for the end.
+                if chunk:
+                    sent += len(chunk)
+                    yield chunk
+            if reply.content_length not in (None, sent):
+                raise UpstreamError("the body is shorter than was announced")
             why = ""
         except HexcacheError as error:
             why = str(error)
@@ -186,11 +190,16 @@ class HexProxy:
             return
         handler = ctx.master.addons.get("proxyserver").connections.get(pull.client.id)
         io = handler.transports.get(pull.client) if handler else None
+        # An exception must not leave the piece before to be sent again.
+        pull.chunk = b""
         try:
             if io is not None and io.writer is not None:
                 await io.writer.drain()
             pull.chunk = await anext(pull.source, b"")
         except (HexcacheError, OSError):
+            pull.failed = True
+        except Exception as error:
+            logger.exception("a body broke off:", exc_info=error)
             pull.failed = True
 
     def running(self) -> None:

@@ -16,10 +16,11 @@ from hexcache import registry, resources
 from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.messages import Content, read
+from hexcache.progress import Progress
 from hexcache.registry import KeyRing, Package, Release
 from hexcache.resources import Kind, Resource
 from hexcache.store import Store
-from hexcache.transfer import Download, Order, Progress, Transfers
+from hexcache.transfer import Download, Order, Transfers
 from hexcache.upstream import host_of
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,8 @@ class Found:
     registry_entry: Entry | None = None
     forwarded: int | None = None
     stored: bool = True
+    # Stale because upstream takes its time, not because it fails.
+    slow: bool = False
 
 
 @dataclass(frozen=True)

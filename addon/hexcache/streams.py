@@ -9,7 +9,7 @@ from typing import Any
 
 from hexcache.errors import UpstreamError, VerificationError
 from hexcache.flights import Flight
-from hexcache.transfer import Progress
+from hexcache.progress import Lease, Progress
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class Growing:
     progress: Progress
     flight: Flight[Any]
     length: int
+    lease: Lease
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises UpstreamError or VerificationError when the rest can't be had."""
         digest = hashlib.sha256()
         position = 0
-        with self.progress.reading():
+        try:
             while True:
                 verified = self.progress.sha256 is not None
                 available = self.progress.size - position
@@ -36,6 +37,8 @@ class Growing:
                 ready = available if verified else min(available, self.length - 1 - position)
                 if ready > 0:
                     chunk = self.progress.read_at(position)[:ready]
+                    if not chunk:
+                        await self._fail()
                     position += len(chunk)
                     digest.update(chunk)
                     if position >= self.length:
@@ -47,6 +50,8 @@ class Growing:
                     await self._fail()
                 else:
                     await self.progress.wait()
+        finally:
+            self.lease.release()
 
     def _check(self, sha256: str, size: int) -> None:
         if size != self.length or sha256 != self.progress.sha256:

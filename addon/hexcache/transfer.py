@@ -7,15 +7,15 @@ thing, or with an error when for `give_up` seconds not a byte has come.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hexcache.errors import UpstreamError, VerificationError
 from hexcache.pace import Pace
+from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource
 from hexcache.spool import Source, Spool
 from hexcache.upstream import Response, Upstream, host_of
@@ -27,7 +27,6 @@ _GIVE_UP_WITH_COPY = 20.0
 _GONE = (404, 410)
 _RETRIED = (408, 425, 429)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
-_CHUNK = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -65,68 +64,6 @@ class Order:
     self_evident: bool
     limit: int
     verify: Callable[[Download], Awaitable[None]]
-
-
-class Progress:
-    """A body as it grows, for clients that are sent it meanwhile. It stays readable until
-    `close` was called and the last reader is gone."""
-
-    def __init__(self) -> None:
-        self._spool: Spool | None = None
-        self._changed = asyncio.Event()
-        self._readers = 0
-        self._closed = False
-        self.source: Source | None = None
-        self.sha256: str | None = None
-
-    def follow(self, spool: Spool) -> None:
-        if self._spool is not None:
-            self._spool.close()
-        self._spool = spool
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            self._let_go()
-
-    def close(self) -> None:
-        """Nothing more comes."""
-        self._closed = True
-        self.changed()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._closed and not self._readers and self._spool is not None:
-            self._spool.close()
-
-    def changed(self) -> None:
-        """More came, or something else is known."""
-        if self._spool is not None:
-            self.source = self._spool.source or self.source
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def finish(self, sha256: str) -> None:
-        """The body is whole, and good."""
-        self.sha256 = sha256
-        self.changed()
-
-    @property
-    def size(self) -> int:
-        """Bytes that are here."""
-        return self._spool.size if self._spool else 0
-
-    def read_at(self, position: int) -> bytes:
-        assert self._spool is not None
-        return self._spool.read_at(position, min(_CHUNK, self._spool.size - position))
-
-    async def wait(self) -> None:
-        """Until something changes."""
-        await self._changed.wait()
 
 
 class Transfers:
@@ -183,6 +120,9 @@ class _Run:
         self._deadline = pace.monotonic() + self._give_up
         self._excluded: dict[str, UpstreamError | VerificationError] = {}
         self._resumed = False
+        # Who has had its second chance, and how far the body has come at most.
+        self._granted: set[str] = set()
+        self._furthest = spool.size
 
     async def run(self) -> Download | int:
         origin = self._order.resource.origin
@@ -190,7 +130,6 @@ class _Run:
         while True:
             failure: UpstreamError | None = None
             for base in self._candidates():
-                before = self._spool.size
                 try:
                     return await self._ask(base)
                 except VerificationError as error:
@@ -198,7 +137,10 @@ class _Run:
                         "%s from %s is refused: %s", self._order.resource, host_of(base), error
                     )
                     # Put together from parts, it may be the joint that is wrong: once more, whole.
-                    if not self._resumed:
+                    if self._resumed and base not in self._granted:
+                        self._granted.add(base)
+                        self._furthest = 0
+                    else:
                         self._excluded[base] = error
                     self._spool.restart()
                     self._resumed = False
@@ -207,8 +149,10 @@ class _Run:
                     failure = error
                     if not _is_passing(error):
                         self._excluded[base] = error
-                if self._spool.size > before:
-                    # Slow is not dead: what counts is the time without a byte.
+                if self._spool.size > self._furthest:
+                    # Slow is not dead: what counts is the time without a byte. Bytes that came
+                    # before, and were thrown away, are no progress.
+                    self._furthest = self._spool.size
                     self._deadline = self._pace.monotonic() + self._give_up
                     round_ = 0
             if len(self._excluded) == len(set(self._upstream.bases(origin))):
@@ -226,7 +170,8 @@ class _Run:
         left = self._deadline - self._pace.monotonic()
         if not self._candidates():
             self._upstream.want_back()
-            if left <= 0 or self._order.has_copy:
+            # Who is up has had its say, and who is down may stay so: nobody is kept waiting.
+            if left <= 0 or self._order.has_copy or self._excluded:
                 raise failure or self._last_word(origin)
             # Somebody probes already: a second opinion costs more than it brings.
             await self._upstream.wait_for_change(left)
@@ -252,8 +197,10 @@ class _Run:
         start = spool.size if self._may_resume(base) else 0
         if start:
             headers = {"Range": f"bytes={start}-"}
-            if spool.source is not None and spool.source.base == base and spool.source.etag:
-                headers["If-Range"] = spool.source.etag
+            source = spool.source
+            # A weak tag never matches (RFC 9110 §13.1.5); with a checksum none is needed.
+            if source is not None and source.base == base and source.is_resumable:
+                headers["If-Range"] = source.etag
         try:
             async with self._upstream.get(base, order.resource.path, headers) as response:
                 if response.status >= 500:
@@ -305,6 +252,9 @@ class _Run:
                     f"{host_of(base)} sent another part than was asked for", status=503
                 )
             total = int(match[2]) if match[2] else None
+            if not self._fits(response, total):
+                spool.restart()
+                raise UpstreamError(f"{host_of(base)} continued another body", status=503)
             self._resumed = True
         elif spool.size:
             spool.restart()
@@ -329,6 +279,15 @@ class _Run:
             raise UpstreamError(
                 f"{host_of(base)}: the body's end can't be told from a broken connection"
             )
+
+    def _fits(self, response: Response, total: int | None) -> bool:
+        """Whether a part continues what we have. A server may ignore If-Range; with a checksum the
+        whole is looked at in the end, without one nobody would notice."""
+        source = self._spool.source
+        if self._order.checksum is not None or source is None:
+            return self._order.checksum is not None
+        same_length = total is None or source.total is None or total == source.total
+        return same_length and _header(response, "etag") == source.etag
 
     async def _verified(self, base: str) -> Download:
         spool = self._spool

@@ -117,15 +117,16 @@ class Upstream:
             await self._session.close()
 
     def healthy(self, origin: Origin) -> list[str]:
-        """The base URLs whose breaker is closed, in order."""
-        return [base for base in self.bases(origin) if not self._breaker(base).is_open]
+        """The base URLs whose breaker is closed, in order. Whoever asks wants the others back."""
+        bases = self.bases(origin)
+        healthy = [base for base in bases if not self._breaker(base).is_open]
+        if len(healthy) < len(bases):
+            self.want_back()
+        return healthy
 
     def is_down(self, origin: Origin) -> bool:
-        """Whether no base URL of `origin` may be asked now. Whoever asks wants it back."""
-        if self.healthy(origin):
-            return False
-        self.want_back()
-        return True
+        """Whether no base URL of `origin` may be asked now."""
+        return not self.healthy(origin)
 
     def want_back(self) -> None:
         """Somebody would ask, were they up: keeps the probes going."""

@@ -166,6 +166,8 @@ def corrupt(offset: int = 100) -> Fault:
     """Flip a bit of the body."""
 
     def fault(answer: Answer) -> None:
+        if not answer.body:
+            return
         body = bytearray(answer.body)
         body[offset % max(len(body), 1)] ^= 1
         answer.body = bytes(body)
