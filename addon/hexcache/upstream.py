@@ -103,7 +103,6 @@ class Upstream:
         self._own = set(own_addresses)
         self._ssl = _ssl_context(settings.upstream.ca_file)
         self._session: aiohttp.ClientSession | None = None
-        self.requests = 0
 
     def bases(self, origin: Origin) -> Sequence[str]:
         """Base URLs in the order in which they are to be tried."""
@@ -260,7 +259,6 @@ class Upstream:
         """One request, redirects not followed. Raises UpstreamError."""
         if self._session is None:
             self._session = self._make_session()
-        self.requests += 1
         with _explained(url):
             async with asyncio.timeout(self._settings.timeout):
                 raw = await self._session.request(

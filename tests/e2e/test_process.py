@@ -320,6 +320,12 @@ def test_truncated_upstream_is_an_error_and_then_a_fetch(
     assert curl(url).body == world.upstream.files["/tarballs/gamma-0.1.0.tar"]
 
 
+def test_no_verification_is_loud(world: World, hexcache: Callable[..., Running]) -> None:
+    proxy = hexcache(cache={"verify": False})
+    proxy.stop()
+    assert "warning: cache.verify is false: NOTHING THAT COMES FROM UPSTREAM" in proxy.log
+
+
 def test_json_log(world: World, hexcache: Callable[..., Running]) -> None:
     proxy = hexcache(log={"format": "json"})
     curl(f"{proxy.mirror}/packages/alpha")
