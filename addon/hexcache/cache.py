@@ -124,7 +124,8 @@ class Engine:
             except VerificationError as error:
                 found = Refused(502, str(error))
             except UpstreamError as error:
-                found = Refused(504 if error.status is None else 502, str(error))
+                answered = error.status is not None or error.final
+                found = Refused(502 if answered else 504, str(error))
             return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")

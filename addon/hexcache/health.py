@@ -37,6 +37,7 @@ class Health:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._demanded_at = -DEMAND_SECONDS
         self._demanded = asyncio.Event()
+        self._waiting = 0
         self._changed = asyncio.Event()
 
     async def close(self) -> None:
@@ -54,7 +55,7 @@ class Health:
         return healthy
 
     def want_back(self) -> None:
-        """Somebody would ask, were they up: keeps the probes going."""
+        """Somebody would ask, were they up: keeps the probes going for a minute."""
         self._demanded_at = self._pace.monotonic()
         self._demanded.set()
 
@@ -69,10 +70,16 @@ class Health:
         return min(silences, default=0.0)
 
     async def wait_for_change(self, seconds: float) -> None:
-        """Until a breaker opens or closes, but not longer than `seconds`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
+        """Until a breaker opens or closes, but not longer than `seconds`. Meanwhile who is down is
+        wanted back."""
+        self._waiting += 1
+        self.want_back()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+        finally:
+            self._waiting -= 1
 
     async def down_for(self, bases: Sequence[str], seconds: float) -> None:
         """Return when all of `bases` have been down for `seconds` without a break."""
@@ -172,7 +179,8 @@ class Health:
         breaker = self._breakers[base]
         while breaker.is_open:
             await self._pace.sleep(breaker.probe_in)
-            if self._pace.monotonic() - self._demanded_at >= DEMAND_SECONDS:
+            idle = self._pace.monotonic() - self._demanded_at >= DEMAND_SECONDS
+            if idle and not self._waiting:
                 self._demanded.clear()
                 await self._demanded.wait()
             await self._asked(base, breaker.probe_path())

@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 # A client has a copy to live with: how long a new one is tried for behind its back.
 _GIVE_UP_WITH_COPY = 20.0
-# How often who waits for an upstream that is down says that it still does.
-_ASK_AGAIN = 20.0
 _GONE = (404, 410)
 _RETRIED = (408, 425, 429)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
@@ -187,9 +185,8 @@ class _Run:
             # Who is up has had its say, and who is down may stay so: nobody is kept waiting.
             if left <= 0 or self._order.has_copy or self._excluded:
                 raise failure or self._last_word(origin)
-            # Somebody probes already, for as long as somebody asks: a second opinion costs more
-            # than it brings.
-            await self._upstream.wait_for_change(min(left, _ASK_AGAIN))
+            # Somebody probes already: a second opinion costs more than it brings.
+            await self._upstream.wait_for_change(left)
             return
         delay = min(self._not_before.get(base, 0.0) for base in eligible) - now
         if delay > left:
