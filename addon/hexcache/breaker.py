@@ -37,8 +37,8 @@ class Breaker:
     """Closed: the upstream is asked. Open: it isn't, except by one probe at a time, whose interval
     doubles from `FIRST_PROBE` to `LONGEST_PROBE`.
 
-    It opens after `FAILURES` failures in a row. If the upstream could be reached, they must have
-    been about more than one path: a file that can't be had is no reason to give up the others.
+    It opens after `FAILURES` failures in a row. If the upstream could be reached, a second opinion
+    is asked for first: files that can't be had are no reason to give up the others.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -70,9 +70,11 @@ class Breaker:
         self._interval = FIRST_PROBE
         return was_open
 
-    def failed(self, why: str, path: str = "", *, unreachable: bool = False) -> bool:
-        """Note a failure of `path`; `unreachable`: there wasn't even a connection. True if this
-        opened the breaker."""
+    def failed(
+        self, why: str, path: str = "", *, unreachable: bool = False, opinion: bool = False
+    ) -> bool:
+        """Note a failure of `path`. `unreachable`: there wasn't even a connection; `opinion`: it
+        was asked for as a second opinion. True if this opened the breaker."""
         self._failures += 1
         if self.is_open:
             self._interval = min(self._interval * 2, LONGEST_PROBE)
@@ -81,8 +83,7 @@ class Breaker:
         self._weight += _UNREACHABLE_WEIGHT if unreachable else 1
         if len(self._failed_paths) < _PATHS:
             self._failed_paths[path] = None
-        of_all = unreachable or len(self._failed_paths) > 1
-        if self._weight < FAILURES or not of_all:
+        if self._weight < FAILURES or not (unreachable or opinion):
             return False
         self._since, self._why = self._clock(), why
         self._next_probe = self._clock() + self._interval
@@ -95,7 +96,7 @@ class Breaker:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether it would be open, had it failed at more than one path."""
+        """Whether a second opinion is wanted."""
         return not self.is_open and self._weight >= FAILURES
 
     @property
@@ -105,9 +106,9 @@ class Breaker:
         return good if good and good not in self._failed_paths else _EVERYBODY_HAS
 
     def probe_path(self) -> str:
-        """What to ask the upstream for next: in turn what it failed at, because its front page
-        may be up while its files are not, and what it had last."""
-        paths = [*self._failed_paths, self.another_path]
+        """What to ask the upstream for next: what it had last, and in turn what it failed at. Its
+        front page may be up while its files are not."""
+        paths = [self.another_path, *self._failed_paths]
         self._turn += 1
         return paths[self._turn % len(paths)]
 

@@ -154,6 +154,8 @@ class Engine:
             and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
             return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+        if isinstance(found, Found) and resource.kind is Kind.PACKAGE:
+            self._pictures.shown_newest(resource)
         return found
 
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
@@ -174,10 +176,12 @@ class Engine:
         if entry is not None and decision is Decision.SERVE:
             return Found(entry, self._served)
         if entry is not None and decision is Decision.SERVE_STALE:
-            return Found(entry, Outcome.STALE, detail=self._upstream.why_down(resource.origin))
+            down = self._upstream.is_down(resource.origin)
+            why = self._upstream.why_down(resource.origin) if down else "upstream was not asked"
+            return Found(entry, Outcome.STALE, detail=why, slow=not down)
         if not wishes.no_cache and resource in self._absences:
             return Refused(404, "upstream has no such file")
-        flight, joined = self._fetches.refresh(resource)
+        flight, joined = self._fetches.refresh(resource, itself=wishes.no_cache)
         if entry is None or decision is Decision.FETCH:
             return await self._land(resource, flight, joined, request)
         if not await self._landings.done_within(resource, flight, self._policy.patience - spent):
@@ -251,7 +255,7 @@ class Engine:
             return found
         entry = self._store.get(resource.key)
         if entry is None or entry.generation != found.entry.sha256:
-            if self.offline:
+            if self.offline or request.wishes.only_if_cached:
                 return self._refused(resource)
             flight, joined = self._fetches.refresh(csv)
             judged = self._judge(csv, await self._landings.result(csv, flight), joined)

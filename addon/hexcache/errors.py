@@ -30,7 +30,7 @@ class StoreError(HexcacheError):
 
 class VerificationError(HexcacheError):
     """Bytes that aren't what the registry signed. `check` names the check that failed:
-    `gzip`, `message`, `signature`, `repository`, `name`, `checksum`, `key` or `pair`."""
+    `gzip`, `message`, `signature`, `repository`, `name`, `checksum`, `key`, `older` or `pair`."""
 
     def __init__(self, check: str, message: str) -> None:
         super().__init__(message)

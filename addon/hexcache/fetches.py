@@ -55,9 +55,9 @@ class Fetches:
         self._refresher = refresher
         self._landings = landings
         self._pictures = pictures
-        self._clock = clock
         self._index = VersionsIndex(
             store,
+            refresher,
             self._refresh_versions,
             fresh=cache.registry_fresh,
             recheck=cache.registry_recheck if cache.verify else 0.0,
@@ -101,9 +101,9 @@ class Fetches:
             entry is not None
             and package is not None
             and not itself
-            and await self._index.vouches_for(entry, package)
+            and (vouched_at := await self._index.vouched_at(entry, package)) is not None
         ):
-            current = replace(entry, checked_at=self._clock())
+            current = replace(entry, checked_at=max(entry.checked_at, vouched_at))
             await self._store.update(current)
             return Fetched(current, 304)
         old = await self._pictures.before(about) if self._settings.cache.verify else None
@@ -160,18 +160,14 @@ class Fetches:
         return await self._refresher.package(result.entry)
 
     async def _refresh_versions(self) -> Entry | None:
-        flight, joined = self.refresh(VERSIONS)
-        # Who waits for an entry has to have time left to ask for that.
-        if not await self._landings.done_within(
-            VERSIONS, flight, self._settings.upstream.patience / 2
-        ):
+        flight, _ = self.refresh(VERSIONS)
+        if not await self._landings.done_within(VERSIONS, flight, self._versions_seconds):
             if self._upstream.is_down(VERSIONS.origin):
                 raise UpstreamError(self._upstream.why_down(VERSIONS.origin))
-            if not joined:
-                flight.give_up()
+            flight.give_up()
             return None
         result = await flight.result()
-        return result.entry if isinstance(result, Fetched) else None
+        return result.entry if isinstance(result, Fetched) and result.stored else None
 
     async def _prefetch(self, about: Resource) -> None:
         flight, _ = self.refresh(about, ahead=True)

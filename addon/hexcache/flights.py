@@ -14,11 +14,13 @@ from hexcache.errors import UpstreamError
 
 
 class Flight[T]:
-    """Work under way. `started` is on the event loop's clock."""
+    """Work under way. `started` is on the event loop's clock; `joined`: how many came after whoever
+    started it."""
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
         loop = asyncio.get_running_loop()
         self.started = loop.time()
+        self.joined = 0
         self.task: asyncio.Task[T] = loop.create_task(work)
 
     @property
@@ -35,8 +37,9 @@ class Flight[T]:
         return self.task.result()
 
     def give_up(self) -> None:
-        """Whoever waits is told."""
-        self.task.cancel()
+        """End it, unless somebody else waits for it too."""
+        if not self.joined:
+            self.task.cancel()
 
     async def done_within(self, seconds: float) -> bool:
         """Wait for the end, but not longer than `seconds`."""
@@ -59,6 +62,7 @@ class Flights[T]:
     def join(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[Flight[T], bool]:
         """The flight of `key`, started if there is none, and whether it was under way already."""
         if flight := self._flights.get(key):
+            flight.joined += 1
             return flight, True
         flight = Flight(work())
         # Under an eager task factory (mitmproxy's) it may have landed already.

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 from hexcache.breaker import Breaker, Silence
 from hexcache.connections import host_of
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # Probing goes on for so long after somebody last asked.
 DEMAND_SECONDS = 60.0
+# An upstream that is up has something small to say within so many seconds.
+_PROBE_SECONDS = 10.0
 
 
 class Health:
@@ -38,9 +41,11 @@ class Health:
         self._demanded_at = -DEMAND_SECONDS
         self._demanded = asyncio.Event()
         self._waiting = 0
+        self._closed = False
         self._changed = asyncio.Event()
 
     async def close(self) -> None:
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -95,7 +100,9 @@ class Health:
                 await self._changed.wait()
 
     @contextlib.contextmanager
-    def question(self, base: str, path: str) -> Iterator[Callable[[int], None]]:
+    def question(
+        self, base: str, path: str, *, opinion: bool = False
+    ) -> Iterator[Callable[[int], None]]:
         """While `base` is asked for `path`: call what this gives with the status when there is
         one. An UpstreamError that comes before counts as a failure."""
         answers: list[int] = []
@@ -104,7 +111,8 @@ class Health:
             answers.append(status)
             self._silences[base].answered()
             if status >= 500:
-                self._failed(base, f"{host_of(base)} answered {status}", path)
+                why = f"{host_of(base)} answered {status}"
+                self._failed(base, why, path, unreachable=False, opinion=opinion)
             else:
                 self._succeeded(base, path)
 
@@ -112,25 +120,25 @@ class Health:
         try:
             yield answered
         except UpstreamError as error:
+            # A final one is an answer all the same, though of no use; to a probe it is a failure.
             if not answers and error.final:
-                # An answer all the same, though of no use.
                 answers.append(0)
                 self._silences[base].answered()
-            elif not answers:
-                self._failed(base, str(error), path, unreachable=error.unreachable)
+            if not answers or (error.final and self._breakers[base].is_open):
+                self._failed(base, str(error), path, error.unreachable, opinion)
             raise
         finally:
             if not answers:
                 self._silences[base].ended()
 
     def statistics(self) -> dict[str, dict[str, object]]:
-        """For each base URL: `up`, `failures` in a row, `since` (seconds that it has been down)
-        and `why`."""
+        """For each base URL, without its scheme: `up`, `failures` in a row, `since` (seconds that
+        it has been down) and `why`."""
         now = self._pace.monotonic()
         result: dict[str, dict[str, object]] = {}
         for base, breaker in self._breakers.items():
             state = breaker.state
-            result[host_of(base)] = {
+            result[host_of(base) + urlsplit(base).path.rstrip("/")] = {
                 "up": not state.is_open,
                 "failures": state.failures,
                 "since": None if state.since is None else now - state.since,
@@ -143,9 +151,9 @@ class Health:
             logger.warning("%s is back", host_of(base))
             self._announce()
 
-    def _failed(self, base: str, why: str, path: str, *, unreachable: bool = False) -> None:
+    def _failed(self, base: str, why: str, path: str, unreachable: bool, opinion: bool) -> None:
         breaker = self._breakers[base]
-        if breaker.failed(why, path, unreachable=unreachable):
+        if breaker.failed(why, path, unreachable=unreachable, opinion=opinion):
             logger.warning("%s is down: %s; what is stored is served", host_of(base), why)
             self._announce()
             self._start(f"probe {base}", self._probe(base))
@@ -154,21 +162,27 @@ class Health:
 
     def _start(self, name: str, work: Coroutine[object, object, None]) -> None:
         """Unless it is under way."""
-        if name in self._tasks:
+        running = self._tasks.get(name)
+        if self._closed or (running is not None and not running.done()):
             work.close()
             return
-        task = asyncio.create_task(work, name=name)
-        if not task.done():  # under an eager task factory
-            self._tasks[name] = task
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        self._tasks[name] = asyncio.create_task(work, name=name)
 
     async def _second_opinion(self, base: str) -> None:
-        """One path fails again and again: is it the path, or the upstream?"""
-        await self._asked(base, self._breakers[base].another_path)
+        """Files fail again and again: is it the files, or the upstream?"""
+        await self._asked(base, self._breakers[base].another_path, opinion=True)
 
-    async def _asked(self, base: str, path: str) -> None:
-        with contextlib.suppress(UpstreamError), self.question(base, path) as answered:
-            answered(await self._ask(base, path))
+    async def _asked(self, base: str, path: str, *, opinion: bool = False) -> None:
+        with (
+            contextlib.suppress(UpstreamError),
+            self.question(base, path, opinion=opinion) as answered,
+        ):
+            try:
+                async with asyncio.timeout(_PROBE_SECONDS):
+                    status = await self._ask(base, path)
+            except TimeoutError:
+                raise UpstreamError(f"{host_of(base)}: no answer in time") from None
+            answered(status)
 
     def _announce(self) -> None:
         self._changed.set()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hexcache import registry
 from hexcache.entries import Entry
 from hexcache.errors import HexcacheError, UpstreamError
 from hexcache.messages import read
+from hexcache.refresh import Refresher
 from hexcache.registry import Package
 from hexcache.resources import VERSIONS
 from hexcache.store import Store
@@ -30,6 +31,7 @@ _LONGEST_USELESS = 24 * 3600.0
 @dataclass(frozen=True)
 class _Decoded:
     sha256: str
+    checked_at: float
     packages: dict[str, frozenset[str]]
 
 
@@ -41,6 +43,7 @@ class VersionsIndex:
     def __init__(
         self,
         store: Store,
+        refresher: Refresher,
         refresh: Callable[[], Awaitable[Entry | None]],
         *,
         fresh: float,
@@ -50,7 +53,9 @@ class VersionsIndex:
         monotonic: Callable[[], float],
     ) -> None:
         self._store = store
+        self._refresher = refresher
         self._refresh = refresh
+        self._decoding = asyncio.Lock()
         self._fresh = fresh
         self._recheck = recheck
         self._patience = patience
@@ -62,46 +67,53 @@ class VersionsIndex:
         self._refreshing: asyncio.Task[Entry | None] | None = None
         self._started = 0.0
 
-    async def vouches_for(self, entry: Entry, package: Package) -> bool:
-        """Whether `package`, stored as `entry`, is current as far as /versions knows."""
+    async def vouched_at(self, entry: Entry, package: Package) -> float | None:
+        """When `package`, stored as `entry`, was current as far as /versions knows; None if it
+        can't tell."""
         now = self._clock()
         if not 0 <= now - entry.asked_at < self._recheck or now < self._useless_until:
-            return False
+            return None
         # Without a date a release may be new, and then it may be replaced: /versions won't say.
         if any(
             release.published_at is None or now - release.published_at < MUTABLE_SECONDS
             for release in package.releases
         ):
-            return False
+            return None
         versions = await self._versions()
-        if versions is None:
-            return False
         # None of ours may be gone, and none of theirs may be missing here (a CDN may lag).
-        return versions.get(package.name) == frozenset(package.by_version)
+        if versions is None or versions.packages.get(package.name) != frozenset(package.by_version):
+            return None
+        return versions.checked_at
 
     async def close(self) -> None:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
 
-    async def _versions(self) -> dict[str, frozenset[str]] | None:
-        entry = self._store.get(VERSIONS.key)
+    async def _versions(self) -> _Decoded | None:
+        entry = await self._refresher.stored(VERSIONS)
         if entry is None or not 0 <= self._clock() - entry.checked_at < self._fresh:
             entry = await self._current()
         if entry is None:
             return None
-        if self._decoded is None or self._decoded.sha256 != entry.sha256:
-            body = await self._store.read(entry)
-            if body is None:
-                return None
-            # Verified before it was stored. A few megabytes: not in the event loop.
-            decoded = await asyncio.to_thread(
-                registry.decode_versions, await read(body), None, repository=""
-            )
-            self._decoded = _Decoded(
-                entry.sha256, {name: frozenset(v) for name, v in decoded.packages.items()}
-            )
-        return self._decoded.packages
+        # One of those who wait decodes it for all.
+        async with self._decoding:
+            if self._decoded is None or self._decoded.sha256 != entry.sha256:
+                self._decoded = await self._decode(entry)
+            elif self._decoded.checked_at < entry.checked_at:
+                self._decoded = replace(self._decoded, checked_at=entry.checked_at)
+        return self._decoded
+
+    async def _decode(self, entry: Entry) -> _Decoded | None:
+        body = await self._store.read(entry)
+        if body is None:
+            return None
+        # Verified before it was stored. A few megabytes: not in the event loop.
+        versions = await asyncio.to_thread(
+            registry.decode_versions, await read(body), None, repository=""
+        )
+        packages = {name: frozenset(v) for name, v in versions.packages.items()}
+        return _Decoded(entry.sha256, entry.checked_at, packages)
 
     async def _current(self) -> Entry | None:
         """The refreshed entry, if it comes while it is of use: who waits for an entry has to have

@@ -26,8 +26,7 @@ class Pace:
 
     def delay(self, round_: int, retry_after: float | None = None) -> float:
         """Seconds to wait before round `round_` (from 1 on): doubling, with jitter of a half, so
-        that clients who failed together don't come back together."""
-        if retry_after is not None:
-            return min(retry_after, _LONGEST_RETRY_AFTER)
+        that clients who failed together don't come back together; not before `retry_after`."""
         longest = min(_FIRST_DELAY * 2.0 ** min(round_ - 1, 10), _LONGEST_DELAY)
-        return longest * (0.5 + self.random() / 2)
+        delay = longest * (0.5 + self.random() / 2)
+        return max(delay, min(retry_after or 0.0, _LONGEST_RETRY_AFTER))

@@ -50,6 +50,10 @@ class Pictures:
         self._shown_before.add(about.key)
         return previous
 
+    def shown_newest(self, about: Resource) -> None:
+        """A client got the newest entry: from now on only its tarballs will do."""
+        self._shown_before.discard(about.key)
+
     def shows_the_one_before(self, about: Resource) -> bool:
         """Whether that is what `consistent` gave last."""
         return about.key in self._shown_before

@@ -23,8 +23,10 @@ from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-# A client has a copy to live with: how long a new one is tried for behind its back.
+# A client has a copy to live with: how long, and how often in a row without a byte, a new one is
+# tried for.
 _GIVE_UP_WITH_COPY = 20.0
+_TRIES_WITH_COPY = 3
 _GONE = (404, 410)
 _RETRIED = (408, 425, 429)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
@@ -68,7 +70,7 @@ class Order:
 
 
 class Transfers:
-    """`directory` keeps what is half done."""
+    """`spool` gives the place where a body is collected, by name and largest size."""
 
     def __init__(
         self, upstream: Upstream, spool: Callable[[str, int], Spool], *, give_up: float, pace: Pace
@@ -82,7 +84,7 @@ class Transfers:
         """The body, or the status 304, 404 or 410. Raises UpstreamError, or VerificationError if
         nobody has a good one."""
         spool = self._spool(order.resource.key, order.limit)
-        await asyncio.to_thread(spool.load)
+        await _loaded(spool)
         if progress is None:
             progress, own = Progress(), True
         else:
@@ -153,6 +155,8 @@ class _Run:
             if len(self._excluded) == len(set(self._upstream.bases(origin))):
                 raise self._worst()
             round_ += 1
+            if self._order.has_copy and failure is not None and round_ >= _TRIES_WITH_COPY:
+                raise failure
             await self._pause(failure)
 
     def _refuse(self, base: str, error: VerificationError) -> None:
@@ -312,6 +316,16 @@ class _Run:
             raise
         self._progress.finish(download.sha256)
         return download
+
+
+async def _loaded(spool: Spool) -> None:
+    """Take up what an earlier transfer left. Cancelled, it leaves nothing open."""
+    loading = asyncio.ensure_future(asyncio.to_thread(spool.load))
+    try:
+        await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        loading.add_done_callback(lambda _: spool.close())
+        raise
 
 
 def _is_passing(error: UpstreamError) -> bool:

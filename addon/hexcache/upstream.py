@@ -80,6 +80,9 @@ class Upstream:
         """GET a public resource, redirects followed. Any status is a Response; UpstreamError is
         raised if there is none."""
         async with self._connections.turn():
+            # It may have taken a while.
+            if not self._health.healthy([base]):
+                raise UpstreamError(self._health.why_down([base]))
             with self._health.question(base, path) as answered:
                 async with self._get(base, path, headers or {}) as response:
                     answered(response.status)
@@ -93,13 +96,11 @@ class Upstream:
         down."""
         if not self._health.healthy([base]):
             raise UpstreamError(self._health.why_down([base]))
-        async with self._connections.turn():
-            with self._health.question(base, target) as answered:
-                async with self._connections.request(
-                    method, base + target, headers, body
-                ) as response:
-                    answered(response.status)
-                    yield response
+        # Without a turn: how long it takes is up to the client.
+        with self._health.question(base, target) as answered:
+            async with self._connections.request(method, base + target, headers, body) as response:
+                answered(response.status)
+                yield response
 
     async def _probe(self, base: str, path: str) -> int:
         # As little of it as can be asked for.
