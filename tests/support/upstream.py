@@ -305,6 +305,10 @@ class Upstream:
         """Let `act` spoil the answers to paths that start with `prefix`, for so many requests."""
         self._faults.append(_Fault(prefix, act, times))
 
+    def spare(self, act: Fault) -> None:
+        """No more of this fault."""
+        self._faults = [fault for fault in self._faults if fault.act is not act]
+
     def heal(self) -> None:
         """No more faults."""
         self._faults.clear()
@@ -319,6 +323,11 @@ class Upstream:
         """Return when a request waits in a `hold`."""
         assert self._holding.wait(WAIT_SECONDS)
         self._holding.clear()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a request waits in a `hold`."""
+        return self._holding.is_set()
 
     def release(self) -> None:
         """Let go of what waits in a `hold`, or is about to."""
@@ -464,6 +473,7 @@ class Upstream:
     async def _release(self) -> None:
         self._released.set()
         self._released = asyncio.Event()
+        self._holding.clear()
 
     def _answer(self, path: str, headers: Mapping[str, str]) -> Answer:
         if redirect := self.redirects.get(path):
