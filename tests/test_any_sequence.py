@@ -36,6 +36,8 @@ from support.upstream import (
 PACKAGE, SECRET = "/packages/foo", "/repos/acme/packages/secret"
 LIMITS = {"timeout": 5, "stall": 5, "patience": 5}
 ENDS_WITHIN = 30.0
+# Which upstreams something happens to: often all of them, or the other one hides it.
+WHERE = [(0, 1), (0,), (1,)]
 LONG_AGO = 1_500_000_000
 FAULTS = {
     "closed": closed(),
@@ -193,17 +195,21 @@ class AnySequence(RuleBasedStateMachine):
         self.announce()
 
     @rule(
-        where=st.sampled_from([0, 1]),
+        where=st.sampled_from(WHERE),
         prefix=st.sampled_from([PACKAGE, "/versions", "/tarballs", "/"]),
         name=st.sampled_from(sorted(FAULTS)),
         times=st.sampled_from([1, 2, 3, None]),
     )
-    def break_something(self, where: int, prefix: str, name: str, times: int | None) -> None:
-        self.fakes[where].fault(prefix, FAULTS[name], times)
+    def break_something(
+        self, where: tuple[int, ...], prefix: str, name: str, times: int | None
+    ) -> None:
+        for number in where:
+            self.fakes[number].fault(prefix, FAULTS[name], times)
 
-    @rule(where=st.sampled_from([0, 1]), name=st.sampled_from(sorted(ABOUT_ENTRIES)))
-    def break_entries(self, where: int, name: str) -> None:
-        self.fakes[where].fault(PACKAGE, ABOUT_ENTRIES[name], None)
+    @rule(where=st.sampled_from(WHERE), name=st.sampled_from(sorted(ABOUT_ENTRIES)))
+    def break_entries(self, where: tuple[int, ...], name: str) -> None:
+        for number in where:
+            self.fakes[number].fault(PACKAGE, ABOUT_ENTRIES[name], None)
 
     @rule()
     def mend(self) -> None:
@@ -213,9 +219,10 @@ class AnySequence(RuleBasedStateMachine):
             fake.start_listening()
         self.announce()
 
-    @rule(where=st.sampled_from([0, 1]))
-    def cut_the_line(self, where: int) -> None:
-        self.fakes[where].stop_listening()
+    @rule(where=st.sampled_from(WHERE))
+    def cut_the_line(self, where: tuple[int, ...]) -> None:
+        for number in where:
+            self.fakes[number].stop_listening()
 
     @rule(seconds=st.sampled_from([1, 6, 660, 2 * 86400]))
     def wait(self, seconds: int) -> None:
@@ -227,8 +234,9 @@ class AnySequence(RuleBasedStateMachine):
         self.note_evictions()
         self.bench = self.open(offline=offline)
 
-    @rule()
-    def ask_for_the_entry(self) -> None:
+    @rule(later=st.sampled_from([0, 6]))
+    def ask_for_the_entry(self, later: int) -> None:
+        self.clock.advance(later)
         self.check_entry(self.get(PACKAGE))
 
     @rule(data=st.data())
