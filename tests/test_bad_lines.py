@@ -152,6 +152,24 @@ async def test_with_a_stored_copy(bench: Make, clock: Clock, trouble: Trouble) -
     assert (await made.get("/tarballs/foo-1.1.0.tar")).body == NEW
 
 
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda t: t.name)
+async def test_with_a_stored_tarball_that_was_replaced(
+    bench: Make, clock: Clock, trouble: Trouble
+) -> None:
+    """The entry is new, the line breaks before the tarball: the old one under the same URL is no
+    answer to who has seen the new entry."""
+    made = bench(upstream=LIMITS)
+    made.publish("foo", Rel("1.0.0", OLD))
+    assert (await made.get(TARBALL)).body == OLD
+    made.publish("foo", Rel("1.0.0", NEW))
+    made.fake.fault("/tarballs", trouble.fault, trouble.times)
+    clock.advance(6)
+    assert (await made.get(PACKAGE)).body == made.fake.files[PACKAGE]
+    check(trouble, await ask(made, TARBALL), NEW)
+    await healed(made)
+    assert (await made.get(TARBALL)).body == NEW
+
+
 @contextlib.contextmanager
 def unresolvable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No name can be resolved."""
