@@ -16,6 +16,10 @@ from support.repository import HexRepository
 from support.running import Running
 from support.upstream import CertificateAuthority, Upstream
 
+# What the modules say of the newest releases at first, and after `publish_newer`.
+OLD = {"alpha": "alpha one point one", "beta": "beta", "gamma": "gamma"}
+NEW = {"alpha": "alpha newer", "beta": "beta newer", "gamma": "gamma newer"}
+
 
 @dataclass
 class World:
@@ -25,6 +29,7 @@ class World:
     authority: CertificateAuthority
     repository: HexRepository
     upstream: Upstream
+    newer: dict[str, bytes]
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Sections are merged with what the world needs."""
@@ -50,27 +55,47 @@ class World:
             ca_file=ca_file,
         )
 
+    def publish_newer(self) -> None:
+        """A release of each package, and so another body of each registry entry."""
+        self.upstream.files.update(self.newer)
+
     def rebuild(self) -> None:
         """Publish what the repository has by now."""
         self.upstream.files.clear()
         self.upstream.files.update(self.repository.build())
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> HexRepository:
+    """What every world begins with."""
     require_rebar3()
-    authority = CertificateAuthority(tmp_path / "upstream")
-    repository = HexRepository(tmp_path / "repository")
+    repository = HexRepository(tmp_path_factory.mktemp("repository"))
     repository.publish("alpha", "1.0.0", {"beta": "~> 1.0"}, text="alpha one")
-    repository.publish("alpha", "1.1.0", {"beta": "~> 1.0"}, text="alpha one point one")
-    repository.publish("beta", "1.0.0", {"gamma": "~> 0.1"}, optional=("gamma",), text="beta")
+    repository.publish("alpha", "1.1.0", {"beta": "~> 1.0"}, text=OLD["alpha"])
+    repository.publish("beta", "1.0.0", {"gamma": "~> 0.1"}, optional=("gamma",), text=OLD["beta"])
     repository.publish("beta", "1.2.0-rc.1", text="beta rc")
-    repository.publish("gamma", "0.1.0", text="gamma")
+    repository.publish("gamma", "0.1.0", text=OLD["gamma"])
     repository.retire("alpha", "1.0.0", "security", "use 1.1")
+    repository.build()
+    return repository
+
+
+@pytest.fixture(scope="session")
+def newer(built: HexRepository, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    repository = built.copied(tmp_path_factory.mktemp("newer"))
+    repository.publish("alpha", "1.2.0", {"beta": "~> 1.0"}, text=NEW["alpha"])
+    repository.publish("beta", "1.1.0", {"gamma": "~> 0.1"}, text=NEW["beta"])
+    repository.publish("gamma", "0.2.0", text=NEW["gamma"])
+    return repository.build()
+
+
+@pytest.fixture
+def world(tmp_path: Path, built: HexRepository, newer: dict[str, bytes]) -> Iterator[World]:
+    authority = CertificateAuthority(tmp_path / "upstream")
+    repository = built.copied(tmp_path / "repository")
     with Upstream(authority) as upstream:
-        world = World(tmp_path, authority, repository, upstream)
-        world.rebuild()
-        yield world
+        upstream.files.update(repository.files())
+        yield World(tmp_path, authority, repository, upstream, newer)
 
 
 @pytest.fixture

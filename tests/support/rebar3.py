@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -72,4 +73,11 @@ class Rebar3Project:
         return {
             path.parent.parent.name: path.read_text()
             for path in self.directory.glob("_build/default/lib/*/src/*.erl")
+        }
+
+    def texts(self) -> dict[str, str]:
+        """Package → what its module's text/0 gives."""
+        return {
+            name: "".join(re.findall(r'text\(\) -> "(.*)"', source))
+            for name, source in self.fetched().items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -54,6 +55,15 @@ class HexRepository:
         self.public_key_file = self.directory / "public_key.pem"
         self.public_key_file.write_text(self.public_key)
         (self.output / "public_key").write_text(self.public_key)
+
+    def copied(self, directory: Path) -> HexRepository:
+        """The same under the same key, to be changed by itself: building takes a moment."""
+        made = copy.copy(self)
+        made.directory = directory
+        made.packages = copy.deepcopy(self.packages)
+        made.output = directory / "public"
+        shutil.copytree(self.output, made.output)
+        return made
 
     def publish(
         self,

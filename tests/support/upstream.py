@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import hashlib
 import ipaddress
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -195,6 +197,33 @@ def replaced(body: bytes, **headers: str) -> Fault:
     return fault
 
 
+def huge_headers() -> Fault:
+    """A header that nobody has room for."""
+
+    def fault(answer: Answer) -> None:
+        answer.headers["X-Huge"] = "x" * 100_000
+
+    return fault
+
+
+@functools.cache
+def _bomb() -> bytes:
+    compress = zlib.compressobj(9, wbits=31)
+    zeros = bytes(2**20)
+    return b"".join(compress.compress(zeros) for _ in range(200)) + compress.flush()
+
+
+def bomb() -> Fault:
+    """A small gzip file that is 200 MB unpacked."""
+    # Made here: while a server makes it, its client runs into a time-out and not into the bomb.
+    return replaced(_bomb())
+
+
+def redirect_loop() -> Fault:
+    """Redirect to the same path, for ever."""
+    return status(302, Location="?again")
+
+
 def drip() -> Fault:
     """Send the body a few bytes at a time."""
 
@@ -246,7 +275,8 @@ class Upstream:
         self._thread = threading.Thread(target=self._run)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._released = threading.Event()
+        # Set and replaced by each release: what was asked for before it is no longer held.
+        self._released = asyncio.Event()
         self._holding = threading.Event()
         self.port = 0
 
@@ -265,7 +295,7 @@ class Upstream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._released.set()
+        self.release()
         self.stop_listening()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT_SECONDS)
@@ -274,6 +304,10 @@ class Upstream:
     def fault(self, prefix: str, act: Fault, times: int | None = None) -> None:
         """Let `act` spoil the answers to paths that start with `prefix`, for so many requests."""
         self._faults.append(_Fault(prefix, act, times))
+
+    def spare(self, act: Fault) -> None:
+        """No more of this fault."""
+        self._faults = [fault for fault in self._faults if fault.act is not act]
 
     def heal(self) -> None:
         """No more faults."""
@@ -290,9 +324,14 @@ class Upstream:
         assert self._holding.wait(WAIT_SECONDS)
         self._holding.clear()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a request waits in a `hold`."""
+        return self._holding.is_set()
+
     def release(self) -> None:
-        """Let go of what waits in a `hold`."""
-        self._released.set()
+        """Let go of what waits in a `hold`, or is about to."""
+        self._call(self._release())
 
     def stop_listening(self) -> None:
         """Refuse connections and drop those that are open."""
@@ -302,8 +341,43 @@ class Upstream:
         """Listen (again, on the same port)."""
         self._call(self._start())
 
-    def _call(self, coroutine: object) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)  # type: ignore[arg-type]
+    @contextlib.contextmanager
+    def presenting(self, authority: CertificateAuthority) -> Iterator[None]:
+        """Answer with another authority's certificate, on connections that are new."""
+        own = self._context
+        self.stop_listening()
+        self._context = authority.server_context()
+        self.start_listening()
+        yield
+        self.stop_listening()
+        self._context = own
+        self.start_listening()
+
+    @contextlib.contextmanager
+    def not_accepting(self) -> Iterator[None]:
+        """Take no more connections, and refuse none: a SYN isn't answered."""
+        self.stop_listening()
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(socket.socket())
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("127.0.0.1", self.port))
+            server.listen(0)
+            for _ in range(3):
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(server.getsockname())
+            yield
+        self.start_listening()
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse connections."""
+        self.stop_listening()
+        yield
+        self.start_listening()
+
+    def _call(self, coroutine: Coroutine[object, object, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_SECONDS)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -359,11 +433,12 @@ class Upstream:
                 if fault.times is not None:
                     fault.times -= 1
                 fault.act(answer)
+        released = self._released
         self.requests.append(Seen(method, path, headers, 0 if answer.silent else answer.status))
         if answer.silent:
             return False
         if answer.hold == -1:
-            await self._wait()
+            await self._wait(released)
         lines = [f"HTTP/1.1 {answer.status} Reason"]
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
@@ -372,7 +447,7 @@ class Upstream:
         if answer.hold is not None and answer.hold >= 0:
             writer.write(body[: answer.hold])
             await writer.drain()
-            await self._wait()
+            await self._wait(released)
             body = body[answer.hold :]
             stop = max(stop - answer.hold, 0)
         step = 7 if answer.drip else max(stop, 1)
@@ -389,10 +464,16 @@ class Upstream:
             return False
         return not answer.extra
 
-    async def _wait(self) -> None:
-        self._released.clear()
+    async def _wait(self, released: asyncio.Event) -> None:
         self._holding.set()
-        await asyncio.to_thread(self._released.wait, WAIT_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_SECONDS):
+                await released.wait()
+
+    async def _release(self) -> None:
+        self._released.set()
+        self._released = asyncio.Event()
+        self._holding.clear()
 
     def _answer(self, path: str, headers: Mapping[str, str]) -> Answer:
         if redirect := self.redirects.get(path):
