@@ -31,6 +31,8 @@ from support.upstream import CertificateAuthority, Upstream
 # sysexits' EX_NOPERM, and what test drivers take for "skipped".
 CANNOT = 77
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
+# Erlang's TLS takes no address for a name.
+FAR_NAME = "far.test"
 # A registry entry of this age is asked about again (`cache.registry_fresh` is 5 s).
 _OLDER = 6.0
 Client = Callable[[Path, shape.Shape, Route], Project]
@@ -98,7 +100,8 @@ class Rig:
             (directory / "hexcache.log").write_text(running.log)
 
     def direct(self, client: Client, directory: Path) -> Project:
-        route = Route(self.authority.ca_file, mirror=self.upstream.url)
+        mirror = f"https://{FAR_NAME}:{self.upstream.port}"
+        route = Route(self.authority.ca_file, mirror=mirror, hosts={FAR_NAME: FAR})
         return client(directory, self.shape, route)
 
     def through(self, client: Client, directory: Path, hexcache: Running) -> Project:
@@ -113,7 +116,7 @@ def rig(arguments: argparse.Namespace, directory: Path) -> Iterator[Rig]:
         versions_size=arguments.versions_size,
         seed=arguments.seed,
     )
-    authority = CertificateAuthority(directory / "upstream", (FAR,))
+    authority = CertificateAuthority(directory / "upstream", (FAR, FAR_NAME))
     with contextlib.ExitStack() as stack:
         near, far = (stack.enter_context(contextlib.closing(Namespace())) for _ in range(2))
         tuns = near.tun("line", f"{NEAR}/24"), far.tun("line", f"{FAR}/24")

@@ -93,6 +93,9 @@ def build(directory: Path, *, scale: float, versions_size: int, seed: int) -> Sh
         package = _with_history(files[f"/packages/{name}"], chance)
         files[f"/packages/{name}"] = _signed(package.SerializeToString(), key)
         versions[name] = [release.version for release in package.releases]
+    # Hex's own question whether it is the newest.
+    csv = "/installs/hex-1.x.csv"
+    files[csv], files[f"{csv}.signed"] = repository.signed_csv("2.5.1,0,1.14.0,25\n")
     files["/versions"] = _versions(versions, versions_size, key, chance)
     return Shape(files, _needed(), repository.public_key, repository.public_key_file)
 
