@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,6 @@ Rows = dict[str, Sample]
 class Rig:
     """The world that is measured in. A try lasts at most `limit` seconds."""
 
-    directory: Path
     near: Namespace
     line: Line
     authority: CertificateAuthority
@@ -131,7 +130,6 @@ def rig(arguments: argparse.Namespace, directory: Path) -> Iterator[Rig]:
             arguments.delay / 1000, arguments.loss / 100, arguments.rate * 1000, arguments.queue
         )
         yield Rig(
-            directory=directory,
             near=near,
             line=line,
             authority=authority,
@@ -215,7 +213,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("-n", "--runs", type=int, default=3, help="medians are over so many (%(default)s)")
     add("--client", choices=sorted(known), action="append", help="default: all that are here")
     add("--scale", type=float, default=0.6, help="of the tarballs, 1 is about 1 MB (%(default)s)")
-    add("--versions-size", type=int, default=1_000_000, help="bytes of /versions (%(default)s)")
+    add(
+        "--versions-size",
+        type=int,
+        default=1_000_000,
+        help="bytes of /versions, 0: none (%(default)s)",
+    )
     add("--delay", type=float, default=BAD.delay * 1000, help="ms, one way (%(default)s)")
     add("--loss", type=float, default=BAD.loss * 100, help="%% each way (%(default)s)")
     add("--rate", type=float, default=256, help="kbit/s each way (%(default)s)")
@@ -275,12 +278,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _heading(client: str, arguments: argparse.Namespace, rig: Rig) -> str:
-    conditions = replace(rig.bad)
     return (
-        f"{client}, {arguments.runs} runs; {2000 * conditions.delay:.0f} ms round trip,"
-        f" {100 * conditions.loss:g} % loss and {arguments.rate:g} kbit/s each way;"
+        f"{client}, {arguments.runs} runs; {2 * arguments.delay:g} ms round trip,"
+        f" {arguments.loss:g} % loss and {arguments.rate:g} kbit/s each way;"
         f" {len(rig.shape.packages)} tarballs of {rig.shape.tarball_bytes / 1000:.0f} kB,"
-        f" /versions of {len(rig.shape.files['/versions']) / 1000:.0f} kB\n"
+        f" /versions of {len(rig.shape.files.get('/versions', b'')) / 1000:.0f} kB\n"
     )
 
 

@@ -63,7 +63,7 @@ class Direction:
     def __init__(self, conditions: Conditions, seed: int | str) -> None:
         self._conditions = conditions
         self._random = random.Random(seed)  # noqa: S311  # chance, not a secret
-        # Delivery times don't fall: nothing overtakes, also when the conditions change.
+        # A queue: nothing overtakes, also when the conditions change.
         self._on_the_way: deque[tuple[float, bytes]] = deque()
         self._idle_from = 0.0
         self.statistics = Statistics()
@@ -90,10 +90,7 @@ class Direction:
                 self.statistics.overflowed += 1
                 return
             sent = self._idle_from = begins + len(packet) * 8 / conditions.rate
-        arrives = sent + conditions.delay
-        if self._on_the_way:
-            arrives = max(arrives, self._on_the_way[-1][0])
-        self._on_the_way.append((arrives, packet))
+        self._on_the_way.append((sent + conditions.delay, packet))
 
     @property
     def next_at(self) -> float | None:

@@ -69,7 +69,8 @@ class Shape:
 
 
 def build(directory: Path, *, scale: float, versions_size: int, seed: int) -> Shape:
-    """`scale` is that of the tarballs; `versions_size`: bytes of /versions as it is sent."""
+    """`scale` is that of the tarballs; `versions_size`: bytes of /versions as it is sent, 0 for a
+    repository that has none."""
     chance = random.Random(seed)  # noqa: S311  # filling, not a secret
     repository = HexRepository(directory)
     for name, (kilobytes, _) in _GRAPH.items():
@@ -96,7 +97,9 @@ def build(directory: Path, *, scale: float, versions_size: int, seed: int) -> Sh
     # Hex's own question whether it is the newest.
     csv = "/installs/hex-1.x.csv"
     files[csv], files[f"{csv}.signed"] = repository.signed_csv("2.5.1,0,1.14.0,25\n")
-    files["/versions"] = _versions(versions, versions_size, key, chance)
+    del files["/versions"]
+    if versions_size:
+        files["/versions"] = _versions(versions, versions_size, key, chance)
     return Shape(files, _needed(), repository.public_key, repository.public_key_file)
 
 
