@@ -6,16 +6,22 @@ import asyncio
 
 import pytest
 
+from hexcache.resources import Origin
 from support.clock import Clock
-from support.engine import Make
+from support.engine import Bench, Make
 from support.signing import Rel
-from support.upstream import (
-    Upstream,
-    status,
-)
+from support.upstream import Seen, Upstream, hold, status
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"
+
+
+def is_probe(seen: Seen) -> bool:
+    return seen.headers.get("range") == "bytes=0-0"
+
+
+def is_up(made: Bench) -> bool:
+    return bool(made.upstream.statistics()[made.fake.url.removeprefix("http://")]["up"])
 
 
 class TestBreaker:
@@ -30,7 +36,7 @@ class TestBreaker:
         for _ in range(20):
             assert (await made.get(PACKAGE)).outcome == "stale"
             assert (await made.get("/packages/bar")).status == 504
-        assert made.fake.count("/packages") == 0
+        assert all(is_probe(seen) for seen in made.fake.requests)
         state = made.upstream.statistics()[made.fake.url.removeprefix("http://")]
         assert state["up"] is False
         assert "500" in str(state["why"])
@@ -91,3 +97,112 @@ class TestBreaker:
                 await asyncio.sleep(0.01)
             assert made.upstream.statistics()[name]["up"] is True
             await made.close()
+
+    async def test_one_broken_file_is_not_the_line(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        made.fake.fault("/packages/bar", status(500))
+        for _ in range(2):
+            got = await made.get("/packages/bar")
+            assert (got.status, b"answered 500" in got.body) == (502, True)
+        assert is_up(made)
+        assert (await made.get(PACKAGE)).outcome == "miss"
+
+    async def test_redirects_that_lead_nowhere_are_an_answer(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        for name in "abcd":
+            path = f"/installs/{name}.ez"
+            made.fake.redirects[path] = (302, made.fake.url + path)
+            assert (await made.get(path)).status in (502, 504)
+        assert is_up(made)
+        assert made.fake.count("/installs") == 4 * 6  # not one was tried again
+        assert (await made.get(PACKAGE)).outcome == "miss"
+
+    async def test_a_front_page_proves_nothing(
+        self, bench: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The site answers, its files are down: no probe may take it for up."""
+        made = bench()
+        made.fake.files["/"] = b"welcome"
+        for path in ("/packages", "/versions", "/public_key", "/tarballs"):
+            made.fake.fault(path, status(503))
+        for name in "abc":
+            assert (await made.get(f"/packages/{name}")).status in (502, 504)
+        asked = len(made.fake.requests)
+        while len(made.fake.requests) < asked + 10:
+            await made.upstream.wait_for_change(0.001)
+        assert not is_up(made)
+        assert "is back" not in caplog.text
+
+    async def test_an_unreachable_line_is_noticed_at_the_second_try(self, bench: Make) -> None:
+        made = bench()
+        made.fake.stop_listening()
+        assert (await made.get(PACKAGE)).status == 504
+        since = made.upstream.statistics()[made.fake.url.removeprefix("http://")]["since"]
+        assert isinstance(since, float)
+        assert made.time.now - since <= 0.5
+
+    async def test_passing_through_counts_and_obeys(self, bench: Make) -> None:
+        made = bench()
+        made.fake.stop_listening()
+        for _ in range(2):
+            assert (await made.get("/repos/acme/names")).status == 504
+        assert not is_up(made)
+        made.fake.fault("/", status(500))
+        made.fake.start_listening()
+        made.fake.requests.clear()
+        for _ in range(5):
+            assert (await made.get("/repos/acme/names", Authorization="key")).status == 504
+        assert all(is_probe(seen) for seen in made.fake.requests)
+
+    async def test_who_waits_keeps_the_probes_going(self, bench: Make) -> None:
+        """The client has long given up; the fetch still notices that the line is back."""
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        made.fake.stop_listening()
+        assert (await made.get(PACKAGE)).status == 504
+        async with asyncio.timeout(20):
+            while made.time.now < 100:
+                await asyncio.sleep(0.001)
+            made.fake.start_listening()
+            await made.settled()
+        made.fake.stop_listening()
+        assert (await made.get(PACKAGE)).status == 200
+
+    async def test_patience_is_spent_once_for_all_entries(self, bench: Make, clock: Clock) -> None:
+        made = bench(upstream={"patience": 30})
+        for name in ("foo", "bar"):
+            made.publish(name, Rel("1.0.0", OLD))
+            await made.get(f"/packages/{name}")
+        made.fake.fault("/", hold())
+        clock.advance(6)
+        first = asyncio.create_task(made.get("/packages/foo"))
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        made.time.advance(31)
+        second = await asyncio.wait_for(made.get("/packages/bar"), 10)
+        assert (second.outcome, second.detail) == ("stale", "upstream is slow")
+        # An old silence is forgotten: the line may be another one by now.
+        first.cancel()
+        made.fake.heal()
+        made.fake.release()
+
+    async def test_waiting_for_a_turn_is_not_silence(self, bench: Make) -> None:
+        made = bench()
+        many = 64
+        made.fake.fault("/docs", hold(10), times=many)
+        for number in range(many + 1):
+            made.fake.files[f"/docs/p{number}-1.0.0.tar.gz"] = b"docs" * 100
+        clients = [
+            asyncio.create_task(made.get(f"/docs/p{number}-1.0.0.tar.gz"))
+            for number in range(many + 1)
+        ]
+        while made.fake.count("/docs") < many:
+            await asyncio.sleep(0.001)
+        made.time.advance(100)
+        assert made.fake.count("/docs") == many
+        assert made.upstream.silent_for(Origin.REPO) == 0
+        while not all(client.done() for client in clients):
+            made.fake.release()
+            await asyncio.sleep(0.001)
+        assert {client.result().status for client in clients} == {200}

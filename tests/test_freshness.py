@@ -30,11 +30,11 @@ policies = st.builds(
     patience=small | st.floats(0, 100),
     verify=st.booleans(),
 )
-copies = st.builds(Copy, kind=kinds, age=ages, refreshing=st.none() | small | st.floats(0, 1000))
+copies = st.builds(Copy, kind=kinds, age=ages, waited=small | st.floats(0, 1000))
 
 
-def package(age: float, refreshing: float | None = None) -> Copy:
-    return Copy(Kind.PACKAGE, age, refreshing)
+def package(age: float, waited: float = 0) -> Copy:
+    return Copy(Kind.PACKAGE, age, waited)
 
 
 def test_nothing_stored_is_fetched() -> None:
@@ -64,10 +64,10 @@ def test_a_clock_that_was_set_back_proves_nothing() -> None:
 
 
 def test_the_patience_is_spent_once_for_all_clients() -> None:
-    assert decide(package(30, refreshing=0.5), POLICY, Network.UP) is Decision.REVALIDATE
+    assert decide(package(30, waited=0.5), POLICY, Network.UP) is Decision.REVALIDATE
     behind = Decision.SERVE_REVALIDATE_BEHIND
-    assert decide(package(30, refreshing=2), POLICY, Network.UP) is behind
-    assert decide(package(30, refreshing=100), POLICY, Network.UP) is behind
+    assert decide(package(30, waited=2), POLICY, Network.UP) is behind
+    assert decide(package(30, waited=100), POLICY, Network.UP) is behind
 
 
 def test_while_upstream_is_down_a_copy_is_served_whatever_its_age() -> None:
@@ -77,7 +77,7 @@ def test_while_upstream_is_down_a_copy_is_served_whatever_its_age() -> None:
 
 def test_a_copy_older_than_max_stale_is_fetched_anew_or_refused() -> None:
     assert decide(package(1000), POLICY, Network.UP) is Decision.FETCH
-    assert decide(package(1000, refreshing=9), POLICY, Network.UP) is Decision.FETCH
+    assert decide(package(1000, waited=9), POLICY, Network.UP) is Decision.FETCH
     assert decide(package(1000), POLICY, Network.DOWN) is Decision.REFUSE
 
 

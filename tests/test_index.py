@@ -9,6 +9,7 @@ import pytest
 from support.clock import Clock
 from support.engine import Bench, Make
 from support.signing import Rel, signer
+from support.upstream import hold
 
 
 class TestOneQuestion:
@@ -87,3 +88,59 @@ class TestOneQuestion:
         self._publish(made, "p")
         await made.get("/packages/p")
         assert made.fake.count("/versions") == 0
+
+    async def test_an_older_index_is_refused(self, bench: Make, clock: Clock) -> None:
+        """A mirror that lags, or a replay, would vouch for what is out of date."""
+        made = bench()
+        self._publish(made, "p", "q")
+        older = made.fake.files["/versions"]
+        for name in "pq":
+            await made.get(f"/packages/{name}")
+        made.fake.files["/versions"] = signer().versions({"p": ["1.0.0", "1.1.0"], "q": ["1.0.0"]})
+        clock.advance(60)
+        await made.get("/packages/q")
+        newest = Rel("1.1.0", b"", published_at=self.LONG_AGO)
+        made.publish("p", Rel("1.0.0", b"p", published_at=self.LONG_AGO), newest)
+        made.fake.files["/versions"] = older
+        made.fake.modified["/versions"] = 1.6e9
+        clock.advance(6)
+        assert (await made.get("/packages/p")).body == made.fake.files["/packages/p"]
+
+    async def test_who_insists_is_not_put_off_with_its_word(
+        self, bench: Make, clock: Clock
+    ) -> None:
+        """A new release that /versions doesn't name yet is asked for while an entry's refresh is
+        under way that would be content with /versions."""
+        made = bench()
+        self._publish(made, "p")
+        await made.get("/packages/p")
+        clock.advance(6)
+        made.publish(
+            "p",
+            Rel("1.0.0", b"p", published_at=self.LONG_AGO),
+            Rel("1.1.0", b"new", published_at=self.LONG_AGO),
+        )
+        made.fake.fault("/versions", hold(), times=1)
+        entry = asyncio.create_task(made.get("/packages/p"))
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        tarball = asyncio.create_task(made.get("/tarballs/p-1.1.0.tar"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        made.fake.release()
+        got = await tarball
+        assert (got.status, got.body) == (200, b"new")
+        await entry
+
+    async def test_given_up_where_it_takes_too_long(self, bench: Make, clock: Clock) -> None:
+        made = bench(upstream={"patience": 0.2})
+        self._publish(made, "p")
+        await made.get("/packages/p")
+        made.fake.fault("/versions", hold(3))
+        asked = []
+        for seconds in (6, 6, 590, 6, 590, 590, 30):
+            clock.advance(seconds)
+            await made.get("/packages/p")
+            # It isn't in the way of anything else: nothing goes on behind.
+            await asyncio.wait_for(made.settled(), 10)
+            asked.append(made.fake.count("/versions"))
+        assert asked == [1, 1, 1, 2, 2, 2, 3]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 from support.clock import Clock
 from support.engine import Bench, Make
-from support.signing import Rel
+from support.signing import Rel, other_signer, signer
 from support.upstream import (
     hold,
     status,
@@ -84,3 +87,19 @@ class TestConsistentPicture:
         got = await made.get(PACKAGE)
         assert (got.detail, got.body == newest) == ("upstream is slow", True)
         made.fake.release()
+
+    async def test_a_planted_picture_is_not_believed(self, bench: Make, clock: Clock) -> None:
+        """Signed by somebody else, or about another package."""
+        made = bench()
+        _, second = await self._two(made, clock)
+        before = made.store.get("repo/packages/foo#before")
+        assert before is not None
+        for planted in (
+            other_signer().package("foo", [Rel("1.0.0", OLD)]),
+            signer().package("bar", [Rel("1.0.0", OLD)]),
+        ):
+            sha256 = hashlib.sha256(planted).hexdigest()
+            await made.store.put((replace(before, sha256=sha256, size=len(planted)), planted))
+            made.fake.fault("/", status(500))
+            clock.advance(6)
+            assert (await made.get(PACKAGE)).body == second

@@ -38,3 +38,16 @@ class TestAhead:
         await made.get("/packages/a")
         await made.settled()
         assert made.fake.count("/packages") <= 80
+
+    async def test_bounded_in_depth_too(self, bench: Make) -> None:
+        made = bench()
+        for number in range(400):
+            deps = ((f"p{number + 1}", "~> 1.0", False),)
+            made.publish(f"p{number}", Rel("1.0.0", b"", deps))
+        await made.get("/packages/p0")
+        await made.settled()
+        assert 200 < made.fake.count("/packages") <= 257
+        # Whoever asks on is helped on.
+        await made.get("/packages/p300")
+        await made.settled()
+        assert (await made.get("/packages/p350")).outcome == "hit"

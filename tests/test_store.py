@@ -443,6 +443,22 @@ async def test_a_database_that_is_none_any_more(
     assert await content(store, "repo/a") == body
 
 
+def put_aside(directory: Path) -> list[Path]:
+    return list(directory.glob("entries.damaged-*"))
+
+
+async def test_what_was_put_aside_goes_again(stores: Open, directory: Path) -> None:
+    """It takes up as much room as the store did."""
+    for _ in range(2):
+        store = stores()
+        await close(store)
+        database(directory).write_bytes(b"garbage" * 1000)
+    await close(stores())
+    assert len(put_aside(directory)) == 1
+    await close(stores(clock=lambda: time.time() + 8 * 86400))
+    assert put_aside(directory) == []
+
+
 async def test_a_database_that_is_damaged_in_the_middle(stores: Open, directory: Path) -> None:
     store = stores()
     for n in range(200):

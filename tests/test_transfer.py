@@ -170,6 +170,47 @@ class TestMirrors:
             assert second.requests == []
             await made.close()
 
+    async def test_each_has_its_own_retry_after(self, bench: Make, upstream: Upstream) -> None:
+        with Upstream() as second:
+            made = bench(upstream={"repo": [upstream.url, second.url]})
+            made.publish("foo", Rel("1.0.0", OLD))
+            asked: list[float] = []
+
+            def busy(answer: Answer) -> None:
+                asked.append(made.time.now)
+                if len(asked) == 1:
+                    status(429, Retry_After="20")(answer)
+
+            upstream.fault(PACKAGE, busy)
+            second.fault("/", status(429))
+            assert (await made.get(PACKAGE)).status == 200
+            assert asked[0] == 0
+            assert asked[1] >= 20
+            assert second.count(PACKAGE) > 2
+            await made.close()
+
+
+class TestUnstored:
+    async def test_too_large_for_the_store(self, bench: Make) -> None:
+        """Whoever waits gets it, and nothing of it stays."""
+        made = bench(cache={"size_limit": 2**20})
+        large = b"docs" * 2**19
+        made.fake.files["/docs/foo-1.0.0.tar.gz"] = large
+        made.fake.fault("/docs", hold())
+        clients = [asyncio.create_task(made.get("/docs/foo-1.0.0.tar.gz")) for _ in range(3)]
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        made.fake.heal()
+        made.fake.release()
+        assert [got.body == large for got in await asyncio.gather(*clients)] == [True] * 3
+        assert list(made.store.entries()) == []
+        assert list(made.partial.iterdir()) == []
+
+    async def test_larger_than_it_may_be_is_not_tried_again(self, bench: Make) -> None:
+        made = bench()
+        made.fake.files["/names"] = bytes(65 * 2**20)
+        assert (await made.get("/names")).status == 502
+        assert made.fake.count("/names") == 1
+
 
 class TestJoints:
     DOCS = "/docs/foo-1.0.0.tar.gz"

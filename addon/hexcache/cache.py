@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hexcache import freshness, resources
-from hexcache.entries import Entry, FileBody
+from hexcache.absences import Absences
+from hexcache.entries import Entry, Unstored
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
@@ -32,9 +33,8 @@ from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-# How often a stored body may turn out to be damaged before we stop looking for a good one.
+# How often something may turn out to be of no use before we stop looking for better.
 _TRIES = 3
-_REMEMBERED = 10_000
 
 
 class Engine:
@@ -76,14 +76,13 @@ class Engine:
             self._refresh_versions,
             fresh=cache.registry_fresh,
             recheck=cache.registry_recheck if cache.verify else 0.0,
-            patience=patience / 2,
             clock=clock,
         )
         self._prefetcher = Prefetcher(self._may_prefetch, self._prefetch)
         self._pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
-        self._missing: dict[str, float] = {}
+        self._absences = Absences(cache.missing_fresh, clock)
         self._pairs = Pairs(clock)
         self.offline = settings.offline
 
@@ -125,7 +124,8 @@ class Engine:
             except VerificationError as error:
                 found = Refused(502, str(error))
             except UpstreamError as error:
-                found = Refused(504 if error.status is None else 502, str(error))
+                answered = error.status is not None or error.final
+                found = Refused(502 if answered else 504, str(error))
             return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
@@ -164,10 +164,13 @@ class Engine:
         wishes = request.wishes
         entry = await self._refresher.stored(resource)
         flight = self._landings.get(resource)
+        # Patience is spent once: not by each client, and not for each entry, anew.
+        spent = max(
+            flight.running_for if flight else 0.0, self._upstream.silent_for(resource.origin)
+        )
         copy = None
         if entry is not None:
-            age = self._clock() - entry.checked_at
-            copy = Copy(entry.kind, age, flight.running_for if flight else None)
+            copy = Copy(entry.kind, self._clock() - entry.checked_at, spent)
         decision = freshness.decide(copy, self._policy, self._network(resource), wishes)
         if decision is Decision.REFUSE or (entry is None and decision is not Decision.FETCH):
             return self._refused(resource)
@@ -175,13 +178,12 @@ class Engine:
             return Found(entry, self._served)
         if entry is not None and decision is Decision.SERVE_STALE:
             return Found(entry, Outcome.STALE, detail=self._upstream.why_down(resource.origin))
-        if not wishes.no_cache and self._is_known_missing(resource):
+        if not wishes.no_cache and resource in self._absences:
             return Refused(404, "upstream has no such file")
         flight, joined = self._refresh(resource)
         if entry is None or decision is Decision.FETCH:
             return await self._land(resource, flight, joined, request)
-        patience = self._policy.patience
-        if not await flight.done_within(patience - flight.running_for):
+        if not await flight.done_within(self._policy.patience - spent):
             return Found(entry, Outcome.STALE, detail="upstream is slow", slow=True)
         try:
             return self._judge(resource, await flight.result(), joined)
@@ -205,13 +207,13 @@ class Engine:
             return await self._find_usable(resource, about, entry, reason) or self._refused(
                 resource
             )
-        if self._is_known_missing(resource) and not wishes.no_cache:
+        if resource in self._absences and not wishes.no_cache:
             return Refused(404, "upstream has no such release")
         try:
             if release is None:
                 release = await self._newest_release(resource, about)
                 if release is None:
-                    self._remember_missing(resource)
+                    self._absences.add(resource)
                     return Refused(404, f"the registry has no {resource.name} {resource.version}")
                 if entry and entry.sha256 == release.outer_checksum:
                     current = self._store.get(about.key)
@@ -236,11 +238,21 @@ class Engine:
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
 
-    async def _newest_release(self, resource: Resource, about: Resource) -> Release | None:
-        """What the registry says of a tarball as upstream has it now."""
-        flight, _ = self._refresh(about, itself=True)
-        package = await self._package_of(await self._landings.result(about, flight))
-        return package.by_version.get(resource.version) if package else None
+    async def _newest_release(
+        self, resource: Resource, about: Resource, but: str | None = None
+    ) -> Release | None:
+        """What the registry says of a tarball as upstream has it now; `but` is an outer checksum
+        that it isn't."""
+        release = None
+        for _ in range(_TRIES):
+            flight, joined = self._refresh(about, itself=True)
+            package = await self._package_of(await self._landings.result(about, flight))
+            release = package.by_version.get(resource.version) if package else None
+            found = release is not None and release.outer_checksum != but
+            # What was under way when we came may have been asked too early, or not at all.
+            if found or not joined:
+                break
+        return release
 
     async def _package_of(self, result: Result) -> Package | None:
         if isinstance(result, Missing):
@@ -255,7 +267,7 @@ class Engine:
                 return await self._refresher.refresh(resource, release, progress)
             except VerificationError as mismatch:
                 # Replaced a moment ago: the tarball is new, our registry entry isn't yet.
-                newer = await self._newest_release(resource, about)
+                newer = await self._newest_release(resource, about, but=release.outer_checksum)
                 if newer is None or newer.outer_checksum == release.outer_checksum:
                     raise mismatch
                 return await self._refresher.refresh(resource, newer, progress)
@@ -293,11 +305,14 @@ class Engine:
         if body := await self._store.read(signature):
             self._pairs.remember(request, csv, signature, Content(await read(body)))
 
-    def _refresh(self, resource: Resource, *, itself: bool = False) -> tuple[Flight[Result], bool]:
-        """Bring `resource` up to date; `itself`: no index's word will do."""
+    def _refresh(
+        self, resource: Resource, *, itself: bool = False, ahead: bool = False
+    ) -> tuple[Flight[Result], bool]:
+        """Bring `resource` up to date; `itself`: no index's word will do; `ahead`: nobody has
+        asked for it."""
         if resource.kind is Kind.PACKAGE:
             return self._landings.join(
-                resource, lambda: self._refresh_package(resource, itself=itself)
+                resource, lambda: self._refresh_package(resource, itself, ahead)
             )
 
         async def refresh(progress: Progress) -> Result:
@@ -305,7 +320,7 @@ class Engine:
 
         return self._landings.start(resource, refresh)
 
-    async def _refresh_package(self, about: Resource, *, itself: bool) -> Result:
+    async def _refresh_package(self, about: Resource, itself: bool, ahead: bool) -> Result:
         entry = await self._refresher.stored(about)
         package = await self._refresher.package(entry) if entry else None
         if (
@@ -324,21 +339,26 @@ class Engine:
                 with contextlib.suppress(StoreError):
                     await self._pictures.keep(about, old)
             if self._settings.prefetch and (package := await self._package_of(result)):
-                self._prefetcher.ahead_of(package)
+                self._prefetcher.ahead_of(package, asked=not ahead)
         return result
 
     async def _refresh_versions(self) -> Entry | None:
-        flight, _ = self._refresh(VERSIONS)
+        flight, joined = self._refresh(VERSIONS)
+        # Who waits for an entry has to have time left to ask for that.
+        if not await flight.done_within(self._policy.patience / 2):
+            if not joined:
+                flight.give_up()
+            return None
         result = await flight.result()
         return result.entry if isinstance(result, Fetched) else None
 
     def _may_prefetch(self, about: Resource) -> bool:
-        if self._network(about) is not Network.UP or self._is_known_missing(about):
+        if self._network(about) is not Network.UP or about in self._absences:
             return False
         return self._store.get(about.key) is None and self._landings.get(about) is None
 
     async def _prefetch(self, about: Resource) -> None:
-        flight, joined = self._refresh(about)
+        flight, joined = self._refresh(about, ahead=True)
         self._judge(about, await flight.result(), joined)
 
     async def _land(
@@ -352,9 +372,9 @@ class Engine:
 
     def _judge(self, resource: Resource, result: Result, joined: bool) -> Found | Refused:
         if isinstance(result, Missing):
-            self._remember_missing(resource)
+            self._absences.add(resource)
             return Refused(result.status, "upstream has no such file")
-        self._missing.pop(resource.key, None)
+        self._absences.discard(resource)
         if joined:
             outcome = Outcome.COALESCED
         else:
@@ -362,7 +382,7 @@ class Engine:
         return Found(
             result.entry,
             outcome,
-            body=None if isinstance(result.body, FileBody) else result.body,
+            body=result.body.body() if isinstance(result.body, Unstored) else result.body,
             forwarded=result.status,
             stored=result.stored,
         )
@@ -373,17 +393,3 @@ class Engine:
         if self._upstream.is_down(resource.origin):
             return Refused(504, self._upstream.why_down(resource.origin))
         return Refused(504, "it is not stored, and upstream may not be asked")
-
-    def _is_known_missing(self, resource: Resource) -> bool:
-        at = self._missing.get(resource.key)
-        if at is None:
-            return False
-        if 0 <= self._clock() - at < self._settings.cache.missing_fresh:
-            return True
-        del self._missing[resource.key]
-        return False
-
-    def _remember_missing(self, resource: Resource) -> None:
-        while len(self._missing) >= _REMEMBERED:
-            del self._missing[next(iter(self._missing))]
-        self._missing[resource.key] = self._clock()

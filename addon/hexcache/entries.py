@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from hexcache.errors import StoreError
@@ -93,6 +94,23 @@ class FileBody:
                     raise StoreError("a stored file got shorter while it was sent")
                 position += len(chunk)
                 yield chunk
+
+
+class Unstored:
+    """A verified file that nobody keeps: it may be removed, and lasts as long as this object."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+
+    def body(self) -> FileBody:
+        """For one client; as often as wanted."""
+        file = os.fdopen(os.dup(self._file), "rb")
+        return FileBody(file, 0, os.fstat(self._file).st_size)
+
+    def __del__(self) -> None:
+        # It may never have been opened.
+        if (file := self.__dict__.get("_file")) is not None:
+            os.close(file)
 
 
 def part(body: Content | FileBody, start: int, stop: int) -> Content | FileBody:

@@ -39,14 +39,23 @@ class VerificationError(HexcacheError):
 
 class UpstreamError(HexcacheError):
     """Upstream gave no usable answer. `status` is its HTTP status where there was one;
-    `retry_after` is in seconds."""
+    `retry_after` is in seconds; `unreachable`: there wasn't even a connection; `final`: the next
+    try would end the same way."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        unreachable: bool = False,
+        final: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.unreachable = unreachable
+        self.final = final
 
 
 class LockFileError(HexcacheError):

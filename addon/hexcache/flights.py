@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from hexcache.errors import UpstreamError
+
 
 class Flight[T]:
     """Work under way. `started` is on the event loop's clock."""
@@ -25,8 +27,16 @@ class Flight[T]:
         return asyncio.get_running_loop().time() - self.started
 
     async def result(self) -> T:
-        """The result, or the work's exception. Cancelling the waiter leaves the work alone."""
-        return await asyncio.shield(self.task)
+        """The result, or the work's exception; UpstreamError if it was given up. Cancelling the
+        waiter leaves the work alone."""
+        await asyncio.wait({self.task})
+        if self.task.cancelled():
+            raise UpstreamError("the fetch was given up")
+        return self.task.result()
+
+    def give_up(self) -> None:
+        """Whoever waits is told."""
+        self.task.cancel()
 
     async def done_within(self, seconds: float) -> bool:
         """Wait for the end, but not longer than `seconds`."""

@@ -51,11 +51,12 @@ class Policy:
 @dataclass(frozen=True)
 class Copy:
     """A stored copy, as far as freshness looks at it. `age`: seconds since upstream last said
-    that it is current. `refreshing`: for how long upstream is being asked already, or None."""
+    that it is current. `waited`: for how many seconds somebody has been waiting for upstream
+    already."""
 
     kind: Kind
     age: float
-    refreshing: float | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def decide(
     if not servable:
         return Decision.FETCH
     # The patience is spent once for all clients, not by each of them anew.
-    if copy.refreshing is not None and copy.refreshing >= policy.patience:
+    if copy.waited >= policy.patience:
         return Decision.SERVE_REVALIDATE_BEHIND
     return Decision.REVALIDATE
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hexcache import registry
 from hexcache.entries import Entry
-from hexcache.errors import HexcacheError
+from hexcache.errors import HexcacheError, UpstreamError
 from hexcache.messages import read
 from hexcache.registry import Package
 from hexcache.resources import VERSIONS
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # hexpm lets a release be replaced within 24 hours of the package's creation, else within one.
 MUTABLE_SECONDS = 24 * 3600.0
+_ASK_AGAIN = 30.0
+_LONGEST_USELESS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class _Decoded:
 
 
 class VersionsIndex:
-    """`refresh` brings /versions up to date and raises HexcacheError if it can't. `fresh` and
-    `recheck` are the settings, `patience` is how long a refresh may take to be of use; all in
-    seconds."""
+    """`refresh` brings /versions up to date; it gives None if that takes so long that asking for
+    each entry is better, and raises HexcacheError if it can't. `fresh` and `recheck` are the
+    settings, in seconds."""
 
     def __init__(
         self,
@@ -43,14 +45,13 @@ class VersionsIndex:
         *,
         fresh: float,
         recheck: float,
-        patience: float,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._refresh = refresh
         self._fresh = fresh
         self._recheck = recheck
-        self._patience = patience
+        self._failures = 0
         self._clock = clock
         self._decoded: _Decoded | None = None
         self._useless_until = 0.0
@@ -98,21 +99,27 @@ class VersionsIndex:
         return self._decoded.packages
 
     async def _current(self) -> Entry | None:
-        """The refreshed entry, if that doesn't take so long that asking each package is better."""
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._timed())
-        await asyncio.wait({self._refreshing}, timeout=self._patience)
-        return self._refreshing.result() if self._refreshing.done() else None
+            self._refreshing = asyncio.create_task(self._refreshed())
+        return await asyncio.shield(self._refreshing)
 
-    async def _timed(self) -> Entry | None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+    async def _refreshed(self) -> Entry | None:
+        entry, useless = None, 0.0
         try:
             entry = await self._refresh()
+        except UpstreamError as error:
+            # The line; who knows when it is back.
+            logger.debug("/versions can't be had: %s", error)
+            useless = _ASK_AGAIN
         except HexcacheError as error:
             logger.debug("/versions is of no use: %s", error)
-            entry = None
-        # A repository without it, or a line on which a megabyte takes too long to pay.
-        if entry is None or loop.time() - started > self._patience:
-            self._useless_until = self._clock() + self._recheck
-        return entry
+        if entry is not None:
+            self._failures = 0
+            return entry
+        # A repository without it, or a line on which a megabyte takes too long to pay, and is in
+        # the way of what somebody waits for: tried less and less often.
+        if not useless:
+            useless = min(self._recheck * 2.0**self._failures, _LONGEST_USELESS)
+            self._failures += 1
+        self._useless_until = self._clock() + useless
+        return None

@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import time
 import warnings
@@ -23,6 +24,8 @@ _HEX = "[0-9a-f]"
 _FILE_NAME = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
 # For how long something half done is worth keeping.
 _PARTIAL_SECONDS = 7 * 86400
+_DAMAGED_SECONDS = 7 * 86400
+_DAMAGED = "entries.damaged-"
 
 
 def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
@@ -47,6 +50,7 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
     try:
         (directory / "partial").mkdir(mode=0o700, exist_ok=True)
         _tidy(directory / "partial", older_than=now - _PARTIAL_SECONDS)
+        _forget_damaged(directory, older_than=now - _DAMAGED_SECONDS)
         return _open_cache(directory / "entries"), lock
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)
@@ -67,6 +71,13 @@ def _tidy(partial: Path, *, older_than: float) -> None:
                 path.unlink()
 
 
+def _forget_damaged(directory: Path, *, older_than: float) -> None:
+    """A store that was put aside takes up as much room as it did before."""
+    for path in directory.glob(f"{_DAMAGED}*"):
+        if not path.is_symlink() and path.lstat().st_ctime < older_than:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _open_cache(directory: Path) -> diskcache.Cache:
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
@@ -78,7 +89,10 @@ def _open_cache(directory: Path) -> diskcache.Cache:
         # reason to give a good store up.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise
-        aside = directory.with_name(f"entries.damaged-{int(time.time())}")
+        # The last one is enough for whoever wants to look.
+        for old in directory.parent.glob(f"{_DAMAGED}*"):
+            shutil.rmtree(old, ignore_errors=True)
+        aside = directory.with_name(f"{_DAMAGED}{int(time.time())}")
         logger.warning(
             "the store's database is damaged (%s): put aside as %s, starting empty", error, aside
         )

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from hexcache import resources
+from hexcache.connections import HOP_BY_HOP, Response
 from hexcache.errors import UpstreamError
 from hexcache.messages import Content, Outcome, Reply, Request
-from hexcache.upstream import HOP_BY_HOP, Response, Upstream
+from hexcache.upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ async def pass_through(upstream: Upstream, request: Request) -> Reply:
     stack = contextlib.AsyncExitStack()
     try:
         response = await stack.enter_async_context(
-            upstream.request(request.method, base + request.target, headers, request.body)
+            upstream.request(request.method, base, request.target, headers, request.body)
         )
     except UpstreamError as error:
         return _failed(request, 504, str(error))

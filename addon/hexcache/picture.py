@@ -26,7 +26,7 @@ class Pictures:
     async def before(self, about: Resource) -> tuple[Entry, Content] | None:
         """The present registry entry with its body, to `keep` if a newer one comes; None if
         nothing here depends on it."""
-        entry = self._store.get(about.key)
+        entry = await self._refresher.stored(about)
         if entry is None or not await self._is_backed(about, entry):
             return None
         body = await self._store.read(entry)
@@ -35,18 +35,18 @@ class Pictures:
     async def keep(self, about: Resource, old: tuple[Entry, Content]) -> None:
         """`old` was replaced: keep it as the picture before. Raises StoreError."""
         entry, content = old
-        await self._store.put((replace(entry, key=_previous(about)), content.data))
+        await self._store.put((replace(entry, key=_previous_key(about)), content.data))
 
     async def consistent(self, about: Resource, entry: Entry) -> Entry:
         """What to serve of `about` while tarballs can't be fetched: `entry`, or the one before."""
-        previous = self._store.get(_previous(about))
+        previous = await self._previous(about)
         if previous is None or await self._is_backed(about, entry):
             return entry
         return previous if await self._is_backed(about, previous) else entry
 
     async def named_before(self, about: Resource, version: str) -> str:
         """The outer checksum that the picture before names for a release, or ""."""
-        previous = self._store.get(_previous(about))
+        previous = await self._previous(about)
         package = await self._refresher.package(previous) if previous else None
         release = package.by_version.get(version) if package else None
         return release.outer_checksum if release else ""
@@ -57,7 +57,7 @@ class Pictures:
         if package is None:
             return False
         known = package.releases_known()
-        previous = self._store.get(_previous(about))
+        previous = await self._previous(about)
         if previous is not None and previous.sha256 != entry.sha256:
             before: Package | None = await self._refresher.package(previous)
             added = known - (before.releases_known() if before else frozenset())
@@ -66,10 +66,13 @@ class Pictures:
             known = added
         return any(self._has_tarball(about.name, *release) for release in known)
 
+    async def _previous(self, about: Resource) -> Entry | None:
+        return await self._refresher.stored(about, _previous_key(about))
+
     def _has_tarball(self, name: str, version: str, checksum: str) -> bool:
         entry = self._store.get(resources.tarball(name, version).key)
         return entry is not None and entry.sha256 == checksum
 
 
-def _previous(about: Resource) -> str:
+def _previous_key(about: Resource) -> str:
     return f"{about.key}#before"

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 _RECENT_RELEASES = 5
 _PENDING = 64
+# Entries that are fetched ahead of one that somebody asked for: more than any application has.
+_AHEAD = 256
 _AT_ONCE = 4
 
 
@@ -33,9 +35,13 @@ class Prefetcher:
         self._fetch = fetch
         self._pending: deque[Resource] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._left = 0
 
-    def ahead_of(self, package: Package) -> None:
-        """Fetch, behind, what a client that got `package` asks for next."""
+    def ahead_of(self, package: Package, *, asked: bool) -> None:
+        """Fetch, behind, what a client that got `package` asks for next. `asked`: somebody did
+        ask for it; it wasn't fetched ahead itself."""
+        if asked:
+            self._left = _AHEAD
         for release in reversed(package.releases[-_RECENT_RELEASES:]):
             for dependency in release.dependencies:
                 if dependency.repository not in ("", PUBLIC_REPOSITORY):
@@ -67,8 +73,9 @@ class Prefetcher:
         await asyncio.sleep(0)
         while self._pending:
             resource = self._pending.popleft()
-            if not self._wanted(resource):
+            if self._left <= 0 or not self._wanted(resource):
                 continue
+            self._left -= 1
             try:
                 await self._fetch(resource)
             except HexcacheError as error:

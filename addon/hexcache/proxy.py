@@ -126,6 +126,9 @@ class HexProxy:
         try:
             reply = await self._reply(request, flow)
             pulled = not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling
+            # HTTP/1.0 knows no chunks: there the length has to be known beforehand.
+            if flow.request.http_version == "HTTP/1.0" and reply.content_length is None:
+                pulled = False
             body = b"" if pulled else await read(reply.body)
         except HexcacheError as error:
             reply, pulled = _error(502, str(error), request), False

@@ -7,13 +7,13 @@ stays as it was until something better has been verified.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hexcache import registry, resources
-from hexcache.entries import Entry, FileBody
+from hexcache.connections import host_of
+from hexcache.entries import Entry, Unstored
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.messages import Content, read
 from hexcache.progress import Progress
@@ -21,7 +21,6 @@ from hexcache.registry import KeyRing, Package, Release
 from hexcache.resources import Kind, Resource
 from hexcache.store import Store
 from hexcache.transfer import Download, Order, Transfers
-from hexcache.upstream import host_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +29,6 @@ _TRUSTED = 50_000
 # The largest body of what is looked at in memory, and of what isn't.
 _MAX_MESSAGE = 64 * 2**20
 _MAX_BODY = 4 * 2**30
-# The largest that is held in memory because the disk won't take it.
-_MAX_UNSTORED = 256 * 2**20
 _UNSEEN = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 
@@ -43,7 +40,7 @@ class Fetched:
 
     entry: Entry
     status: int
-    body: Content | FileBody | None = None
+    body: Content | Unstored | None = None
     stored: bool = True
 
 
@@ -75,7 +72,7 @@ class Refresher:
         self._builds_keys = builds_keys
         self._clock = clock
         self._decoded: dict[str, Package] = {}
-        self._trusted: set[str] = set()
+        self._trusted: set[tuple[str, str]] = set()
 
     async def refresh(
         self,
@@ -98,33 +95,42 @@ class Refresher:
             return Missing(answer)
         return await self._keep(self._entry(resource, answer), answer)
 
-    async def stored(self, resource: Resource) -> Entry | None:
-        """What the store has. A registry message's signature is checked once more when a process
-        meets it first: whoever can write the directory may have put it there."""
-        entry = self._store.get(resource.key)
+    async def stored(self, resource: Resource, key: str | None = None) -> Entry | None:
+        """What the store has of `resource`, as a rule under its own key. A registry message's
+        signature is checked once more when a process meets it first: whoever can write the
+        directory may have put it there."""
+        entry = self._store.get(key or resource.key)
         if (
             entry is None
             or self._keys is None
             or not resource.kind.is_registry
-            or entry.sha256 in self._trusted
+            or (resource.key, entry.sha256) in self._trusted
         ):
             return entry
         body = await self._store.read(entry)
         if body is None:
             return None
         try:
-            registry.check_signature(await read(body), self._keys, str(resource))
+            data = await read(body)
+            if resource.kind is Kind.PACKAGE:
+                # Signed, and of another package: that would be believed too.
+                self._remember(entry.sha256, self._decode(data, resource, self._keys))
+            else:
+                registry.check_signature(data, self._keys, str(resource))
         except VerificationError as error:
             logger.error("the stored copy of %s is dropped: %s", resource, error)
             await self._store.delete(entry.key)
             return None
-        self._trust(entry.sha256)
+        self._trust(resource, entry.sha256)
         return entry
 
-    def _trust(self, sha256: str) -> None:
+    def _decode(self, data: bytes, about: Resource, keys: KeyRing) -> Package:
+        return registry.decode_package(data, keys, repository=about.repository, name=about.name)
+
+    def _trust(self, resource: Resource, sha256: str) -> None:
         if len(self._trusted) >= _TRUSTED:
             self._trusted.clear()
-        self._trusted.add(sha256)
+        self._trusted.add((resource.key, sha256))
 
     async def package(self, entry: Entry) -> Package | None:
         """The decoded registry entry; None if its body is damaged."""
@@ -210,15 +216,15 @@ class Refresher:
         repository = resource.repository
         match resource.kind:
             case Kind.PACKAGE:
-                package = registry.decode_package(
-                    download.read(), keys, repository=repository, name=resource.name
-                )
+                package = self._decode(download.read(), resource, keys)
                 await self._refuse_older(entry, download, package)
                 self._remember(download.sha256, package)
             case Kind.NAMES:
                 registry.decode_names(download.read(), keys, repository=repository)
+                _refuse_dated(entry, download)
             case Kind.VERSIONS:
                 registry.decode_versions(download.read(), keys, repository=repository)
+                _refuse_dated(entry, download)
             case Kind.PUBLIC_KEY:
                 keys.check_key(download.read())
             case Kind.TARBALL:
@@ -226,7 +232,7 @@ class Refresher:
                 registry.check_tarball(
                     download.sha256, release, f"{resource.name} {resource.version}"
                 )
-        self._trust(download.sha256)
+        self._trust(resource, download.sha256)
 
     async def _refuse_older(
         self, entry: Entry | None, download: Download, package: Package
@@ -242,10 +248,7 @@ class Refresher:
             # Dates of two servers say nothing of each other; and only a revert takes away.
             older = package.releases_known() < held.releases_known()
         if older:
-            raise VerificationError(
-                "older",
-                f"{host_of(download.base)} has an older registry entry than was seen already",
-            )
+            raise _older(download)
 
     def _remember(self, sha256: str, package: Package) -> None:
         while len(self._decoded) >= _DECODED:
@@ -278,36 +281,29 @@ class Refresher:
     async def _keep(self, entry: Entry, download: Download) -> Fetched:
         """Store it; if the disk is full, the clients who wait get it all the same."""
         body = download.body
-        if not self._store.takes(download.size):
-            logger.warning("%s is served, but too large to be stored", entry.key)
-            content = Content(download.read())
-            download.discard()
-            return Fetched(entry, 200, content, stored=False)
-        if isinstance(body, bytes):
-            content = Content(body)
-            try:
-                await self._store.put((entry, body))
-            except StoreError as error:
-                logger.warning("%s is served, but not stored: %s", entry.key, error)
-                return Fetched(entry, 200, content, stored=False)
-            return Fetched(entry, 200, content)
-        return await self._keep_file(entry, body)
-
-    async def _keep_file(self, entry: Entry, path: Path) -> Fetched:
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            await self._store.put((entry, path))
+            unstored = Unstored(body) if isinstance(body, Path) else Content(body)
+        except OSError as error:
+            download.discard()
+            raise UpstreamError(f"{entry.key} can't be read back: {error.strerror}") from None
+        try:
+            if not self._store.takes(download.size):
+                raise StoreError("it is too large for cache.size_limit")
+            await self._store.put((entry, body))
         except StoreError as error:
             logger.warning("%s is served, but not stored: %s", entry.key, error)
-            data = _read_all(descriptor, entry.size)
-            path.unlink(missing_ok=True)  # noqa: ASYNC240  # microseconds
-            return Fetched(entry, 200, Content(data), stored=False)
-        finally:
-            os.close(descriptor)
-        return Fetched(entry, 200)
+            download.discard()
+            return Fetched(entry, 200, unstored, stored=False)
+        return Fetched(entry, 200, unstored if isinstance(unstored, Content) else None)
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
-    if size > _MAX_UNSTORED:
-        raise UpstreamError("it is too large to be served without being stored")
-    return os.pread(descriptor, size, 0)
+def _older(download: Download) -> VerificationError:
+    host = host_of(download.base)
+    return VerificationError("older", f"{host} has an older registry entry than was seen already")
+
+
+def _refuse_dated(entry: Entry | None, download: Download) -> None:
+    """The same for an index, which changes with every release of anything: by its date. Mirrors
+    copy that; where they don't, a mirror's older index is a question too many, no more."""
+    if entry is not None and registry.is_older(download.last_modified, entry.last_modified):
+        raise _older(download)

@@ -21,6 +21,7 @@ _IN_MEMORY = 64 * 2**10
 # What is collected in memory if the disk is full; a larger body is given up.
 _IN_MEMORY_WITHOUT_DISK = 64 * 2**20
 _CHUNK = 2**20
+_NO_ROOM = "the body is too large to go through without disk space"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Spool:
 
     def write(self, data: bytes) -> None:
         if self.size + len(data) > self._limit:
-            raise UpstreamError(f"upstream sent more than {self._limit} bytes")
+            raise UpstreamError(f"upstream sent more than {self._limit} bytes", final=True)
         self._hash.update(data)
         if self._file is not None:
             try:
@@ -111,7 +112,7 @@ class Spool:
             if self.size > _IN_MEMORY and not self._disk_failed:
                 self._to_file()
             if self._disk_failed and self.size > _IN_MEMORY_WITHOUT_DISK:
-                raise UpstreamError("the body is too large to go through without disk space")
+                raise UpstreamError(_NO_ROOM, final=True)
 
     def read_at(self, position: int, size: int) -> bytes:
         """At most `size` of the bytes from `position` on that are here."""
@@ -176,7 +177,7 @@ class Spool:
     def _back_to_memory(self) -> None:
         assert self._file is not None
         if self.size > _IN_MEMORY_WITHOUT_DISK:
-            raise UpstreamError("the body is too large to go through without disk space")
+            raise UpstreamError(_NO_ROOM, final=True)
         self._memory = bytearray()
         while chunk := os.pread(self._file, _CHUNK, len(self._memory)):
             self._memory += chunk

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hexcache.connections import Response, host_of
 from hexcache.errors import UpstreamError, VerificationError
 from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource
 from hexcache.spool import Source, Spool
-from hexcache.upstream import Response, Upstream, host_of
+from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class _Run:
         self._pace = pace
         self._deadline = pace.monotonic() + self._give_up
         self._excluded: dict[str, UpstreamError | VerificationError] = {}
+        self._not_before: dict[str, float] = {}
         self._resumed = False
         # Who has had its second chance, and how far the body has come at most.
         self._granted: set[str] = set()
@@ -133,22 +135,15 @@ class _Run:
                 try:
                     return await self._ask(base)
                 except VerificationError as error:
-                    logger.error(
-                        "%s from %s is refused: %s", self._order.resource, host_of(base), error
-                    )
-                    # Put together from parts, it may be the joint that is wrong: once more, whole.
-                    if self._resumed and base not in self._granted:
-                        self._granted.add(base)
-                        self._furthest = 0
-                    else:
-                        self._excluded[base] = error
-                    self._spool.restart()
-                    self._resumed = False
+                    self._refuse(base, error)
                 except UpstreamError as error:
                     logger.debug("%s from %s: %s", self._order.resource, host_of(base), error)
-                    failure = error
+                    failure = failure or error
                     if not _is_passing(error):
                         self._excluded[base] = error
+                    self._not_before[base] = self._pace.monotonic() + self._pace.delay(
+                        round_ + 1, error.retry_after
+                    )
                 if self._spool.size > self._furthest:
                     # Slow is not dead: what counts is the time without a byte. Bytes that came
                     # before, and were thrown away, are no progress.
@@ -158,30 +153,46 @@ class _Run:
             if len(self._excluded) == len(set(self._upstream.bases(origin))):
                 raise self._worst()
             round_ += 1
-            await self._pause(round_, failure)
+            await self._pause(failure)
 
-    def _candidates(self) -> list[str]:
-        """Who may be asked now."""
+    def _refuse(self, base: str, error: VerificationError) -> None:
+        logger.error("%s from %s is refused: %s", self._order.resource, host_of(base), error)
+        # Put together from parts, it may be the joint that is wrong: once more, whole.
+        if self._resumed and base not in self._granted:
+            self._granted.add(base)
+            self._furthest = 0
+        else:
+            self._excluded[base] = error
+        self._spool.restart()
+        self._resumed = False
+
+    def _eligible(self) -> list[str]:
+        """Who is up, and may have it."""
         healthy = self._upstream.healthy(self._order.resource.origin)
         return [base for base in healthy if base not in self._excluded]
 
-    async def _pause(self, round_: int, failure: UpstreamError | None) -> None:
+    def _candidates(self) -> list[str]:
+        """Who may be asked now: each has its own pace, or its own Retry-After."""
+        now = self._pace.monotonic()
+        return [base for base in self._eligible() if self._not_before.get(base, 0.0) <= now]
+
+    async def _pause(self, failure: UpstreamError | None) -> None:
         origin = self._order.resource.origin
-        left = self._deadline - self._pace.monotonic()
-        if not self._candidates():
-            self._upstream.want_back()
+        now = self._pace.monotonic()
+        left = self._deadline - now
+        eligible = self._eligible()
+        if not eligible:
             # Who is up has had its say, and who is down may stay so: nobody is kept waiting.
             if left <= 0 or self._order.has_copy or self._excluded:
                 raise failure or self._last_word(origin)
             # Somebody probes already: a second opinion costs more than it brings.
             await self._upstream.wait_for_change(left)
             return
-        if failure is None:
-            return  # a wrong joint: once more, whole, at once
-        delay = self._pace.delay(round_, failure.retry_after)
+        delay = min(self._not_before.get(base, 0.0) for base in eligible) - now
         if delay > left:
-            raise failure
-        await self._pace.sleep(delay)
+            raise failure or self._last_word(origin)
+        if delay > 0:
+            await self._pace.sleep(delay)
 
     def _last_word(self, origin: Origin) -> UpstreamError | VerificationError:
         return self._worst() if self._excluded else UpstreamError(self._upstream.why_down(origin))
@@ -201,36 +212,24 @@ class _Run:
             # A weak tag never matches (RFC 9110 §13.1.5); with a checksum none is needed.
             if source is not None and source.base == base and source.is_resumable:
                 headers["If-Range"] = source.etag
-        try:
-            async with self._upstream.get(base, order.resource.path, headers) as response:
-                if response.status >= 500:
-                    raise UpstreamError(
-                        f"{host_of(base)} answered {response.status}",
-                        status=response.status,
-                        retry_after=_retry_after(response),
-                    )
-                self._upstream.succeeded(base)
-                if response.status == 304 and order.headers:
+        async with self._upstream.get(base, order.resource.path, headers) as response:
+            if response.status == 304 and order.headers:
+                return response.status
+            if response.status in _GONE:
+                if base == self._upstream.bases(order.resource.origin)[0]:
                     return response.status
-                if response.status in _GONE:
-                    if base == self._upstream.bases(order.resource.origin)[0]:
-                        return response.status
-                    # A mirror that doesn't have it proves nothing.
-                    raise UpstreamError(f"{host_of(base)} has no such file", status=response.status)
-                if response.status == 416 and start:
-                    spool.restart()
-                    raise UpstreamError(f"{host_of(base)} can't continue the body", status=503)
-                if response.status not in (200, 206):
-                    raise UpstreamError(
-                        f"{host_of(base)} answered {response.status}",
-                        status=response.status,
-                        retry_after=_retry_after(response),
-                    )
-                await self._receive(base, response, start)
-        except UpstreamError as error:
-            if (error.status is None or error.status >= 500) and spool.size == start:
-                self._upstream.failed(base, str(error))
-            raise
+                # A mirror that doesn't have it proves nothing.
+                raise UpstreamError(f"{host_of(base)} has no such file", status=response.status)
+            if response.status == 416 and start:
+                spool.restart()
+                raise UpstreamError(f"{host_of(base)} can't continue the body", status=503)
+            if response.status not in (200, 206):
+                raise UpstreamError(
+                    f"{host_of(base)} answered {response.status}",
+                    status=response.status,
+                    retry_after=_retry_after(response),
+                )
+            await self._receive(base, response, start)
         return await self._verified(base)
 
     def _may_resume(self, base: str) -> bool:
@@ -317,6 +316,8 @@ class _Run:
 
 def _is_passing(error: UpstreamError) -> bool:
     """Whether the next try may go better. A 404 isn't an error here; 401 and 403 are final."""
+    if error.final:
+        return False
     return error.status is None or error.status >= 500 or error.status in _RETRIED
 
 

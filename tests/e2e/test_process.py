@@ -17,7 +17,7 @@ from pathlib import Path
 from e2e.conftest import World
 from support.http import curl
 from support.running import Running, free_ports
-from support.upstream import CertificateAuthority, Upstream, cut, hold, status
+from support.upstream import CertificateAuthority, Upstream, cut, hold, replaced, status, without
 
 ADDON = Path(__file__).parents[2] / "addon" / "main.py"
 
@@ -124,6 +124,19 @@ def test_unknown_methods_and_paths_pass_through(
     assert curl(f"{proxy.mirror}/something/else").body == b"else"
     assert curl(f"{proxy.mirror}/packages/alpha", "-X", "POST", "-d", "x=1").status == 200
     assert [seen.method for seen in world.upstream.requests] == ["GET", "POST"]
+
+
+def test_no_chunks_for_http_1_0(world: World, hexcache: Callable[..., Running]) -> None:
+    """RFC 9112 §7.1: such a client takes the framing for the body."""
+    framed = b"5\r\nhello\r\n0\r\n\r\n"
+    world.upstream.fault("/repos", replaced(framed, Transfer_Encoding="chunked"))
+    world.upstream.fault("/repos", without("Content-Length"))
+    world.upstream.files["/repos/acme/names"] = b""
+    proxy = hexcache()
+    url = f"{proxy.mirror}/repos/acme/names"
+    got = curl(url, "--http1.0", "--raw")
+    assert (got.status, got.body) == (200, b"hello")
+    assert curl(url).body == b"hello"
 
 
 def test_redirects_are_followed_inside(world: World, hexcache: Callable[..., Running]) -> None:

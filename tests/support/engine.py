@@ -37,7 +37,7 @@ URL = "/tarballs/foo-1.0.0.tar"
 
 
 class Bench:
-    """`get` asks the engine; `publish` puts packages at upstream."""
+    """`get` asks the engine; `publish` puts packages at upstream. `time` is the monotonic clock."""
 
     def __init__(
         self, directory: Path, fake: FakeHex, clock: Clock, changes: Mapping[str, Any]
@@ -59,8 +59,8 @@ class Bench:
             trust=keys.fingerprint if self.settings.cache.verify else "unverified",
         )
         # No sleeps: what waits before it tries again tries at once.
-        time = Clock(0.0)
-        pace = Pace(monotonic=time, sleep=time.sleep, down_grace=0)
+        self.time = Clock(0.0)
+        pace = Pace(monotonic=self.time, sleep=self.time.sleep, down_grace=0)
         self.upstream = Upstream(self.settings, pace=pace)
         self.engine = Engine(
             self.settings,
