@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-_TUN = Path("/dev/net/tun")
+TUN = Path("/dev/net/tun")
 _MINE = Path("/proc/thread-self/ns/net")
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
@@ -33,8 +33,8 @@ def unavailable() -> str:
         return "a bad line needs Linux"
     if os.geteuid() != 0:
         return "a bad line needs root (CAP_NET_ADMIN), to make namespaces and TUN devices"
-    if not _TUN.exists():
-        return f"a bad line needs {_TUN}: modprobe tun"
+    if not TUN.exists():
+        return f"a bad line needs {TUN}: modprobe tun"
     try:
         with contextlib.closing(Namespace()) as namespace:
             os.close(namespace.tun("probe", "10.77.0.1/24"))
@@ -72,7 +72,7 @@ class Namespace:
         """A new TUN device's descriptor; the device is up with `address` (CIDR). Packets are read
         and written whole."""
         with self.entered():
-            descriptor = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
             try:
                 request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
                 fcntl.ioctl(descriptor, _TUNSETIFF, request)

@@ -7,9 +7,11 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from benchmarks import bad_line, namespaces
 from benchmarks.line import BAD, DEAD, GOOD, Conditions, Direction, Line
 from benchmarks.namespaces import Namespace, unavailable
 
@@ -104,6 +106,41 @@ def test_a_cut_line_delivers_nothing_not_even_what_is_on_the_way() -> None:
     way.change(GOOD)
     way.offer(1.0, b"mended")
     assert arrivals(way) == [(1.0, b"mended")]
+
+
+def test_who_may_not_make_a_line_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "setns", None, raising=False)  # as if this were Linux
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert bad_line.main(["--quick"]) == bad_line.CANNOT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "needs root" in printed.err
+
+
+def test_a_kernel_without_tun_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "setns", None, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(namespaces, "TUN", tmp_path / "tun")
+    assert "modprobe tun" in unavailable()
+
+
+def sample(seconds: float | None, failed: int = 0, kilobytes: float = 100) -> bad_line.Sample:
+    return bad_line.Sample(seconds, failed, kilobytes)
+
+
+def test_the_table_has_medians_ratios_within_a_run_and_counts_failures() -> None:
+    runs = [
+        {"bad line: direct": sample(10.0), "dead line: warm": sample(1.0)},
+        {"bad line: direct": sample(20.0, 1), "dead line: warm": sample(4.0)},
+        {"bad line: direct": sample(None, 5), "dead line: warm": sample(9.0)},
+    ]
+    assert bad_line.table(runs).splitlines()[2:] == [
+        "| bad line: direct | 15.0 | 1.00 | 6 | 100 |",
+        "| dead line: warm | 4.0 | 0.15 | 0 | 100 |",
+    ]
 
 
 @pytest.fixture
