@@ -32,6 +32,7 @@ class TestBreaker:
         made.fake.fault("/", status(500))
         clock.advance(6)
         assert (await made.get(PACKAGE)).outcome == "stale"
+        await made.settled()
         made.fake.requests.clear()
         for _ in range(20):
             assert (await made.get(PACKAGE)).outcome == "stale"

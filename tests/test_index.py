@@ -144,3 +144,19 @@ class TestOneQuestion:
             await asyncio.wait_for(made.settled(), 10)
             asked.append(made.fake.count("/versions"))
         assert asked == [1, 1, 1, 2, 2, 2, 3]
+
+    async def test_it_is_waited_for_once(self, bench: Make, clock: Clock) -> None:
+        """Not by each entry anew, for as long as a megabyte takes."""
+        made = bench(upstream={"patience": 30})
+        self._publish(made, "p", "q")
+        for name in "pq":
+            await made.get(f"/packages/{name}")
+        made.fake.fault("/versions", hold(3))
+        clock.advance(6)
+        first = asyncio.create_task(made.get("/packages/p"))
+        await asyncio.to_thread(made.fake.wait_until_holding)
+        made.time.advance(16)
+        second = await asyncio.wait_for(made.get("/packages/q"), 10)
+        assert second.outcome == "revalidated"
+        made.fake.release()
+        await first

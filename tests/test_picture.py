@@ -41,6 +41,15 @@ class TestConsistentPicture:
         await made.until_up()
         assert (await made.get(PACKAGE)).body == second
 
+    async def test_also_while_the_new_entry_is_fresh(self, bench: Make, clock: Clock) -> None:
+        """The line breaks a moment after the entry has come."""
+        made = bench()
+        first, _ = await self._two(made, clock)
+        made.fake.fault("/", status(500))
+        for name in "abc":
+            await made.get(f"/packages/{name}")
+        assert (await made.get(PACKAGE)).body == first
+
     async def test_not_if_somebody_has_fetched_the_new_one(self, bench: Make, clock: Clock) -> None:
         made = bench()
         _, second = await self._two(made, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.clock import Clock
 from support.engine import Bench, Make
 from support.signing import Rel
 
@@ -51,3 +52,20 @@ class TestAhead:
         await made.get("/packages/p300")
         await made.settled()
         assert (await made.get("/packages/p350")).outcome == "hit"
+
+    async def test_what_is_stored_is_looked_after_as_it_is_asked_for(
+        self, bench: Make, clock: Clock
+    ) -> None:
+        """Without /versions each entry costs a question: not one after the other."""
+        made = bench()
+        self._tree(made)
+        await made.get("/packages/a")
+        await made.settled()
+        clock.advance(6)
+        assert (await made.get("/packages/a")).outcome == "revalidated"
+        await made.settled()
+        made.fake.requests.clear()
+        for name in "bc":
+            assert (await made.get(f"/packages/{name}")).outcome == "hit"
+        # Of what nobody has asked for, no more than that: the circle a, b, d, a ends.
+        assert made.fake.count("/packages") == 0

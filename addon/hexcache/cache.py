@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,21 +10,19 @@ from hexcache import freshness, resources
 from hexcache.absences import Absences
 from hexcache.entries import Entry, Unstored
 from hexcache.errors import StoreError, UpstreamError, VerificationError
+from hexcache.fetches import Fetches
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
-from hexcache.index import VersionsIndex
 from hexcache.landing import Landings
 from hexcache.messages import Content, Outcome, Reply, Request, read
 from hexcache.pace import Pace
 from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
-from hexcache.prefetch import Prefetcher
-from hexcache.progress import Progress
-from hexcache.refresh import Fetched, Missing, Refresher, Result
-from hexcache.registry import KeyRing, Package, Release
+from hexcache.refresh import Missing, Refresher, Result
+from hexcache.registry import KeyRing
 from hexcache.replies import Found, Refused, Replies
-from hexcache.resources import VERSIONS, Kind, Resource
+from hexcache.resources import Kind, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
 from hexcache.transfer import Transfers
@@ -56,11 +53,11 @@ class Engine:
         self._upstream = upstream
         self._clock = clock
         pace = pace or Pace()
-        cache, patience = settings.cache, settings.upstream.patience
+        cache = settings.cache
         self._policy = Policy(
             registry_fresh=cache.registry_fresh,
             max_stale=cache.max_stale,
-            patience=patience,
+            patience=settings.upstream.patience,
             verify=cache.verify,
         )
         give_up = settings.upstream.give_up
@@ -71,31 +68,32 @@ class Engine:
             builds_keys=builds_keys if cache.verify else None,
             clock=clock,
         )
-        self._index = VersionsIndex(
-            store,
-            self._refresh_versions,
-            fresh=cache.registry_fresh,
-            recheck=cache.registry_recheck if cache.verify else 0.0,
-            clock=clock,
-        )
-        self._prefetcher = Prefetcher(self._may_prefetch, self._prefetch)
         self._pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
+        self._fetches = Fetches(
+            settings,
+            store,
+            upstream,
+            self._refresher,
+            self._landings,
+            self._pictures,
+            wanted=self._may_prefetch,
+            clock=clock,
+            monotonic=pace.monotonic,
+        )
         self._absences = Absences(cache.missing_fresh, clock)
         self._pairs = Pairs(clock)
         self.offline = settings.offline
 
     async def close(self) -> None:
         """End the fetches that are under way. The store and upstream are the caller's."""
-        await self._prefetcher.close()
-        await self._index.close()
-        await self._landings.close()
+        await self._fetches.close()
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is being fetched, for a client or behind."""
-        return len(self._landings) > 0 or self._prefetcher.is_busy
+        return self._fetches.are_busy
 
     async def get(self, request: Request) -> Reply:
         """Answer a request. Never raises for anything that a client or upstream did."""
@@ -147,14 +145,13 @@ class Engine:
         if resource.kind is Kind.SIGNATURE:
             return await self._find_signature(resource, request)
         found = await self._find_plain(resource, request)
-        uncertain = (Outcome.STALE, Outcome.OFFLINE)
         if (
             isinstance(found, Found)
             and resource.kind is Kind.PACKAGE
-            and found.outcome in uncertain
+            and self._policy.verify
             # Who has seen the newest entry fails hard on an older one; slowness is no reason.
             and not found.slow
-            and self._policy.verify
+            and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
             return replace(found, entry=await self._pictures.consistent(resource, found.entry))
         return found
@@ -180,11 +177,13 @@ class Engine:
             return Found(entry, Outcome.STALE, detail=self._upstream.why_down(resource.origin))
         if not wishes.no_cache and resource in self._absences:
             return Refused(404, "upstream has no such file")
-        flight, joined = self._refresh(resource)
+        flight, joined = self._fetches.refresh(resource)
         if entry is None or decision is Decision.FETCH:
             return await self._land(resource, flight, joined, request)
-        if not await flight.done_within(self._policy.patience - spent):
-            return Found(entry, Outcome.STALE, detail="upstream is slow", slow=True)
+        if not await self._landings.done_within(resource, flight, self._policy.patience - spent):
+            slow = not self._upstream.is_down(resource.origin)
+            why = "upstream is slow" if slow else self._upstream.why_down(resource.origin)
+            return Found(entry, Outcome.STALE, detail=why, slow=slow)
         try:
             return self._judge(resource, await flight.result(), joined)
         except (UpstreamError, VerificationError) as error:
@@ -204,21 +203,20 @@ class Engine:
         network = self._network(resource)
         if network is not Network.UP or wishes.only_if_cached:
             reason = "" if self.offline else self._upstream.why_down(resource.origin)
-            return await self._find_usable(resource, about, entry, reason) or self._refused(
-                resource
-            )
+            usable = await self._find_usable(resource, about, entry, reason)
+            return usable or self._refused(resource)
         if resource in self._absences and not wishes.no_cache:
             return Refused(404, "upstream has no such release")
         try:
             if release is None:
-                release = await self._newest_release(resource, about)
+                release = await self._fetches.newest_release(resource, about)
                 if release is None:
                     self._absences.add(resource)
                     return Refused(404, f"the registry has no {resource.name} {resource.version}")
                 if entry and entry.sha256 == release.outer_checksum:
                     current = self._store.get(about.key)
                     return Found(entry, Outcome.REVALIDATED, registry_entry=current)
-            flight, joined = self._fetch_tarball(resource, about, release)
+            flight, joined = self._fetches.tarball(resource, about, release)
             return await self._land(resource, flight, joined, request)
         except UpstreamError as error:
             found = await self._find_usable(resource, about, entry, str(error))
@@ -234,45 +232,12 @@ class Engine:
         if entry is None:
             return None
         lost = self._store.get(about.key) is None
+        up = self._network(resource) is Network.UP
+        if not lost and up and not self._pictures.shows_the_one_before(about):
+            return None
         if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
-
-    async def _newest_release(
-        self, resource: Resource, about: Resource, but: str | None = None
-    ) -> Release | None:
-        """What the registry says of a tarball as upstream has it now; `but` is an outer checksum
-        that it isn't."""
-        release = None
-        for _ in range(_TRIES):
-            flight, joined = self._refresh(about, itself=True)
-            package = await self._package_of(await self._landings.result(about, flight))
-            release = package.by_version.get(resource.version) if package else None
-            found = release is not None and release.outer_checksum != but
-            # What was under way when we came may have been asked too early, or not at all.
-            if found or not joined:
-                break
-        return release
-
-    async def _package_of(self, result: Result) -> Package | None:
-        if isinstance(result, Missing):
-            return None
-        return await self._refresher.package(result.entry)
-
-    def _fetch_tarball(
-        self, resource: Resource, about: Resource, release: Release
-    ) -> tuple[Flight[Result], bool]:
-        async def fetch(progress: Progress) -> Result:
-            try:
-                return await self._refresher.refresh(resource, release, progress)
-            except VerificationError as mismatch:
-                # Replaced a moment ago: the tarball is new, our registry entry isn't yet.
-                newer = await self._newest_release(resource, about, but=release.outer_checksum)
-                if newer is None or newer.outer_checksum == release.outer_checksum:
-                    raise mismatch
-                return await self._refresher.refresh(resource, newer, progress)
-
-        return self._landings.start(resource, fetch)
 
     async def _find_signature(
         self, resource: Resource, request: Request
@@ -288,7 +253,7 @@ class Engine:
         if entry is None or entry.generation != found.entry.sha256:
             if self.offline:
                 return self._refused(resource)
-            flight, joined = self._refresh(csv)
+            flight, joined = self._fetches.refresh(csv)
             judged = self._judge(csv, await self._landings.result(csv, flight), joined)
             entry = self._store.get(resource.key)
             if isinstance(judged, Refused):
@@ -305,61 +270,14 @@ class Engine:
         if body := await self._store.read(signature):
             self._pairs.remember(request, csv, signature, Content(await read(body)))
 
-    def _refresh(
-        self, resource: Resource, *, itself: bool = False, ahead: bool = False
-    ) -> tuple[Flight[Result], bool]:
-        """Bring `resource` up to date; `itself`: no index's word will do; `ahead`: nobody has
-        asked for it."""
-        if resource.kind is Kind.PACKAGE:
-            return self._landings.join(
-                resource, lambda: self._refresh_package(resource, itself, ahead)
-            )
-
-        async def refresh(progress: Progress) -> Result:
-            return await self._refresher.refresh(resource, progress=progress)
-
-        return self._landings.start(resource, refresh)
-
-    async def _refresh_package(self, about: Resource, itself: bool, ahead: bool) -> Result:
-        entry = await self._refresher.stored(about)
-        package = await self._refresher.package(entry) if entry else None
-        if (
-            entry is not None
-            and package is not None
-            and not itself
-            and await self._index.vouches_for(entry, package)
-        ):
-            current = replace(entry, checked_at=self._clock())
-            await self._store.update(current)
-            return Fetched(current, 304)
-        old = await self._pictures.before(about) if self._policy.verify else None
-        result = await self._refresher.refresh(about)
-        if isinstance(result, Fetched) and result.status == 200:
-            if old is not None and old[0].sha256 != result.entry.sha256:
-                with contextlib.suppress(StoreError):
-                    await self._pictures.keep(about, old)
-            if self._settings.prefetch and (package := await self._package_of(result)):
-                self._prefetcher.ahead_of(package, asked=not ahead)
-        return result
-
-    async def _refresh_versions(self) -> Entry | None:
-        flight, joined = self._refresh(VERSIONS)
-        # Who waits for an entry has to have time left to ask for that.
-        if not await flight.done_within(self._policy.patience / 2):
-            if not joined:
-                flight.give_up()
-            return None
-        result = await flight.result()
-        return result.entry if isinstance(result, Fetched) else None
-
     def _may_prefetch(self, about: Resource) -> bool:
         if self._network(about) is not Network.UP or about in self._absences:
             return False
-        return self._store.get(about.key) is None and self._landings.get(about) is None
-
-    async def _prefetch(self, about: Resource) -> None:
-        flight, joined = self._refresh(about, ahead=True)
-        self._judge(about, await flight.result(), joined)
+        if self._landings.get(about) is not None:
+            return False
+        entry = self._store.get(about.key)
+        age = 0.0 if entry is None else self._clock() - entry.checked_at
+        return entry is None or not freshness.is_fresh(Copy(about.kind, age), self._policy)
 
     async def _land(
         self, resource: Resource, flight: Flight[Result], joined: bool, request: Request

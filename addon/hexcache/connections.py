@@ -285,6 +285,11 @@ def _explained(url: str) -> Iterator[None]:
         raise UpstreamError(f"{host}: the connection broke off in the middle") from None
     except aiohttp.ServerDisconnectedError:
         raise UpstreamError(f"{host}: the connection was closed without an answer") from None
+    except aiohttp.ClientResponseError as error:
+        # Its text quotes what upstream sent.
+        if isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong):
+            raise UpstreamError(f"{host}: the answer's headers are too large") from None
+        raise UpstreamError(f"{host}: the answer is no proper HTTP") from None
     except (aiohttp.InvalidURL, UnicodeError):
         raise UpstreamError(f"{host}: the address can't be used", final=True) from None
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:

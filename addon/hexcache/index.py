@@ -36,7 +36,7 @@ class _Decoded:
 class VersionsIndex:
     """`refresh` brings /versions up to date; it gives None if that takes so long that asking for
     each entry is better, and raises HexcacheError if it can't. `fresh` and `recheck` are the
-    settings, in seconds."""
+    settings, `patience` is how long an entry waits for it; all in seconds."""
 
     def __init__(
         self,
@@ -45,17 +45,22 @@ class VersionsIndex:
         *,
         fresh: float,
         recheck: float,
+        patience: float,
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self._store = store
         self._refresh = refresh
         self._fresh = fresh
         self._recheck = recheck
+        self._patience = patience
         self._failures = 0
         self._clock = clock
+        self._monotonic = monotonic
         self._decoded: _Decoded | None = None
         self._useless_until = 0.0
         self._refreshing: asyncio.Task[Entry | None] | None = None
+        self._started = 0.0
 
     async def vouches_for(self, entry: Entry, package: Package) -> bool:
         """Whether `package`, stored as `entry`, is current as far as /versions knows."""
@@ -99,9 +104,14 @@ class VersionsIndex:
         return self._decoded.packages
 
     async def _current(self) -> Entry | None:
+        """The refreshed entry, if it comes while it is of use: who waits for an entry has to have
+        time left to ask for that. The time is spent once, not for each entry anew."""
         if self._refreshing is None or self._refreshing.done():
+            self._started = self._monotonic()
             self._refreshing = asyncio.create_task(self._refreshed())
-        return await asyncio.shield(self._refreshing)
+        left = self._started + self._patience - self._monotonic()
+        await asyncio.wait({self._refreshing}, timeout=max(left, 0.0))
+        return self._refreshing.result() if self._refreshing.done() else None
 
     async def _refreshed(self) -> Entry | None:
         entry, useless = None, 0.0

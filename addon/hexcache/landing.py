@@ -76,6 +76,13 @@ class Landings:
                 raise UpstreamError(self._upstream.why_down(resource.origin))
         return await flight.result()
 
+    async def done_within(self, resource: Resource, flight: Flight[Result], seconds: float) -> bool:
+        """Whether the flight lands in time. False, at once, if upstream is found to be down."""
+        if not await flight.done_within(0):
+            async with self._until_down(resource, 0) as down:
+                await _first(flight.task, down, seconds=seconds)
+        return flight.task.done()
+
     async def stream(
         self, request: Request, resource: Resource, flight: Flight[Result], joined: bool
     ) -> Reply | None:
@@ -109,16 +116,18 @@ class Landings:
                 raise UpstreamError(self._upstream.why_down(resource.origin))
 
     @contextlib.asynccontextmanager
-    async def _until_down(self, resource: Resource) -> AsyncIterator[asyncio.Future[None]]:
-        down = asyncio.ensure_future(
-            self._upstream.down_for(resource.origin, self._pace.down_grace)
-        )
+    async def _until_down(
+        self, resource: Resource, grace: float | None = None
+    ) -> AsyncIterator[asyncio.Future[None]]:
+        grace = self._pace.down_grace if grace is None else grace
+        down = asyncio.ensure_future(self._upstream.down_for(resource.origin, grace))
         try:
             yield down
         finally:
             down.cancel()
 
 
-async def _first(*futures: asyncio.Future[Any]) -> None:
-    """Until one of them is done."""
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+async def _first(*futures: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Until one of them is done, or the time is over."""
+    timeout = None if seconds is None else max(seconds, 0.0)
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

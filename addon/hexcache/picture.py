@@ -22,6 +22,7 @@ class Pictures:
     def __init__(self, store: Store, refresher: Refresher) -> None:
         self._store = store
         self._refresher = refresher
+        self._shown_before: set[str] = set()
 
     async def before(self, about: Resource) -> tuple[Entry, Content] | None:
         """The present registry entry with its body, to `keep` if a newer one comes; None if
@@ -34,15 +35,24 @@ class Pictures:
 
     async def keep(self, about: Resource, old: tuple[Entry, Content]) -> None:
         """`old` was replaced: keep it as the picture before. Raises StoreError."""
+        self._shown_before.discard(about.key)
         entry, content = old
         await self._store.put((replace(entry, key=_previous_key(about)), content.data))
 
     async def consistent(self, about: Resource, entry: Entry) -> Entry:
         """What to serve of `about` while tarballs can't be fetched: `entry`, or the one before."""
         previous = await self._previous(about)
+        self._shown_before.discard(about.key)
         if previous is None or await self._is_backed(about, entry):
             return entry
-        return previous if await self._is_backed(about, previous) else entry
+        if not await self._is_backed(about, previous):
+            return entry
+        self._shown_before.add(about.key)
+        return previous
+
+    def shows_the_one_before(self, about: Resource) -> bool:
+        """Whether that is what `consistent` gave last."""
+        return about.key in self._shown_before
 
     async def named_before(self, about: Resource, version: str) -> str:
         """The outer checksum that the picture before names for a release, or ""."""
