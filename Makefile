@@ -1,5 +1,6 @@
 # make run     start the proxy with proxy.yaml (or CONFIG=…)
 # make test    the tests; make check: linters and types
+# make bench   real clients on a bad line; needs root, on Linux (BENCH="--quick", BENCH="--help")
 # Both work from a fresh clone on a machine that has make and Python 3.12 or newer.
 
 VENV := .venv
@@ -8,7 +9,7 @@ TESTS ?= tests
 # Of the core rooms, branches counted; a part of the tests has no share to reach.
 COVERAGE := $(if $(filter tests,$(TESTS)),--cov --cov-report=term --cov-fail-under=95)
 
-.PHONY: run test check install lock proto clean
+.PHONY: run test check bench install lock proto clean
 
 run: install
 	@exec $(VENV)/bin/hexcache serve --config $(CONFIG)
@@ -20,6 +21,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev
+	@PYTHONPATH=tests $(VENV)/bin/python -m benchmarks.bad_line $(BENCH)
 
 install: $(VENV)/.installed
 

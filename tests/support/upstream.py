@@ -261,9 +261,13 @@ class _Fault:
 
 
 class Upstream:
-    """Serves `files` (path → body) from a thread of its own while it is entered."""
+    """Serves `files` (path → body) from a thread of its own while it is entered, on `host`, in the
+    network namespace of whoever enters it."""
 
-    def __init__(self, authority: CertificateAuthority | None = None) -> None:
+    def __init__(
+        self, authority: CertificateAuthority | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        self.host = host
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, tuple[int, str]] = {}
         self.modified: dict[str, float] = {}
@@ -282,7 +286,7 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._context else 'http'}://{self.host}:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -385,7 +389,7 @@ class Upstream:
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._context, limit=2**20
+            self._serve, self.host, self.port, ssl=self._context, limit=2**20
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
