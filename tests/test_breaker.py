@@ -207,3 +207,28 @@ class TestBreaker:
             made.fake.release()
             await asyncio.sleep(0.001)
         assert {client.result().status for client in clients} == {200}
+
+    async def test_probes_keep_their_pace_whatever_they_are_told(self, bench: Make) -> None:
+        """A captive portal redirects everything to where nobody may follow."""
+        made = bench()
+        made.fake.fault("/", status(503))
+        assert (await made.get(PACKAGE)).status == 504
+        made.fake.heal()
+        made.fake.fault("/", status(302, Location="ftp://portal.example/"))
+        began, asked = made.time.now, len(made.fake.requests)
+        while len(made.fake.requests) < asked + 20:
+            await asyncio.sleep(0.001)
+        assert made.time.now - began >= 19
+
+    async def test_some_files_are_not_the_others(self, bench: Make) -> None:
+        made = bench()
+        for name in ("foo", "bar"):
+            made.publish(name, Rel("1.0.0", OLD))
+        await made.get(PACKAGE)
+        made.fake.fault("/docs", status(503))
+        await asyncio.gather(*(made.get(f"/docs/{n}-1.0.0.tar.gz") for n in "abc"))
+        assert (await made.get("/packages/bar")).status == 200
+
+    async def test_two_on_one_host(self, bench: Make) -> None:
+        made = bench(upstream={"repo": ["http://127.0.0.1:1/one", "http://127.0.0.1:1/two"]})
+        assert {"127.0.0.1:1/one", "127.0.0.1:1/two"} <= set(made.upstream.statistics())

@@ -53,6 +53,8 @@ class TestRegistry:
     async def test_client_may_insist(self, foo: Bench) -> None:
         await foo.get("/packages/foo")
         assert (await foo.get("/packages/foo", Cache_Control="no-cache")).outcome == "revalidated"
+        stale = await foo.get("/packages/foo", Cache_Control="no-cache, only-if-cached")
+        assert (stale.outcome, stale.detail) == ("stale", "upstream was not asked")
         refused = await foo.get("/packages/bar", Cache_Control="only-if-cached")
         assert (refused.status, foo.fake.count("/packages/bar")) == (504, 0)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from hexcache.messages import read
 from support.engine import URL, Bench, Make
 from support.upstream import (
     cut,
@@ -59,3 +62,15 @@ class TestPassing:
         assert (await made.get(target, method="OPTIONS")).status in (400, 404, 504)
         await made.close()
         assert (await bench(offline=True).get(target)).status == 504
+
+    async def test_slow_clients_are_in_nobodys_way(self, foo: Bench) -> None:
+        """Who doesn't read what was passed through holds nothing that others need."""
+        large = b"z" * 5_000_000
+        replies = []
+        for number in range(70):
+            path = f"/repos/acme/tarballs/x-{number}.tar"
+            foo.fake.files[path] = large
+            replies.append(await foo.reply(path, "GET", "repo.hex.pm", "", b"", {}))
+        assert (await asyncio.wait_for(foo.get("/packages/foo"), 20)).status == 200
+        for reply in replies:
+            assert await read(reply.body) == large

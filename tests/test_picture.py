@@ -112,3 +112,22 @@ class TestConsistentPicture:
             made.fake.fault("/", status(500))
             clock.advance(6)
             assert (await made.get(PACKAGE)).body == second
+
+    async def test_after_recovery_only_the_newest(self, bench: Make, clock: Clock) -> None:
+        """Who has got the new entry is not sent the old tarball."""
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        await made.get(PACKAGE)
+        await made.get(TARBALL)
+        made.publish("foo", Rel("1.0.0", NEW))
+        clock.advance(6)
+        second = (await made.get(PACKAGE)).body
+        made.fake.fault("/packages", status(500))
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body != second
+        made.fake.heal()
+        await made.until_up()
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body == second
+        made.fake.fault("/tarballs", status(500))
+        assert (await made.get(TARBALL)).status in (502, 504)

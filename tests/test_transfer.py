@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from support.clock import Clock
 from support.engine import Make
 from support.signing import Rel, other_signer
@@ -254,3 +256,13 @@ class TestJoints:
         made.fake.fault(TARBALL, cut(30_000))
         assert (await made.get(TARBALL)).body == NEW
         assert made.fake.count(TARBALL) < 8
+
+
+@pytest.mark.parametrize("code", [429, 503])
+async def test_no_pause_is_shorter_than_our_own(bench: Make, code: int) -> None:
+    """Retry-After: 0 is no leave to ask without end."""
+    made = bench()
+    made.fake.fault(PACKAGE, status(code, Retry_After="0"))
+    assert (await made.get(PACKAGE)).status in (502, 504)
+    await made.settled()
+    assert 3 <= made.fake.count(PACKAGE) <= 40

@@ -287,7 +287,7 @@ def _explained(url: str) -> Iterator[None]:
         raise UpstreamError(f"{host}: the connection was closed without an answer") from None
     except aiohttp.ClientResponseError as error:
         # Its text quotes what upstream sent.
-        if isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong):
+        if error.message.startswith("Got more than"):  # aiohttp.http_exceptions.LineTooLong
             raise UpstreamError(f"{host}: the answer's headers are too large") from None
         raise UpstreamError(f"{host}: the answer is no proper HTTP") from None
     except (aiohttp.InvalidURL, UnicodeError):

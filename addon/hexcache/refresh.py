@@ -6,6 +6,7 @@ stays as it was until something better has been verified.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _DECODED = 512
 _TRUSTED = 50_000
 # The largest body of what is looked at in memory, and of what isn't.
+_DECODED_IN_PLACE = 32 * 2**10
 _MAX_MESSAGE = 64 * 2**20
 _MAX_BODY = 4 * 2**30
 _UNSEEN = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
@@ -216,14 +218,22 @@ class Refresher:
         repository = resource.repository
         match resource.kind:
             case Kind.PACKAGE:
-                package = self._decode(download.read(), resource, keys)
+                package = await _aside(
+                    download, lambda: self._decode(download.read(), resource, keys)
+                )
                 await self._refuse_older(entry, download, package)
                 self._remember(download.sha256, package)
             case Kind.NAMES:
-                registry.decode_names(download.read(), keys, repository=repository)
+                await _aside(
+                    download,
+                    lambda: registry.decode_names(download.read(), keys, repository=repository),
+                )
                 _refuse_dated(entry, download)
             case Kind.VERSIONS:
-                registry.decode_versions(download.read(), keys, repository=repository)
+                await _aside(
+                    download,
+                    lambda: registry.decode_versions(download.read(), keys, repository=repository),
+                )
                 _refuse_dated(entry, download)
             case Kind.PUBLIC_KEY:
                 keys.check_key(download.read())
@@ -295,6 +305,11 @@ class Refresher:
             download.discard()
             return Fetched(entry, 200, unstored, stored=False)
         return Fetched(entry, 200, unstored if isinstance(unstored, Content) else None)
+
+
+async def _aside[T](download: Download, work: Callable[[], T]) -> T:
+    """Do `work` on a body; in a thread if it is a large one, which may be a bomb."""
+    return work() if download.size <= _DECODED_IN_PLACE else await asyncio.to_thread(work)
 
 
 def _older(download: Download) -> VerificationError:
