@@ -131,8 +131,9 @@ class TestBreaker:
         for name in "abc":
             assert (await made.get(f"/packages/{name}")).status in (502, 504)
         asked = len(made.fake.requests)
-        while len(made.fake.requests) < asked + 10:
-            await made.upstream.wait_for_change(0.001)
+        async with asyncio.timeout(20):
+            while len(made.fake.requests) < asked + 10:
+                await made.upstream.wait_for_change(0.001)
         assert not is_up(made)
         assert "is back" not in caplog.text
 
@@ -216,8 +217,10 @@ class TestBreaker:
         made.fake.heal()
         made.fake.fault("/", status(302, Location="ftp://portal.example/"))
         began, asked = made.time.now, len(made.fake.requests)
-        while len(made.fake.requests) < asked + 20:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while len(made.fake.requests) < asked + 20:
+                assert made.upstream.is_down(Origin.REPO)  # and somebody wants it back
+                await asyncio.sleep(0.001)
         assert made.time.now - began >= 19
 
     async def test_some_files_are_not_the_others(self, bench: Make) -> None:

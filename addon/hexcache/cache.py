@@ -71,6 +71,7 @@ class Engine:
         self._pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
+        self._absences = Absences(cache.missing_fresh, clock)
         self._fetches = Fetches(
             settings,
             store,
@@ -78,11 +79,11 @@ class Engine:
             self._refresher,
             self._landings,
             self._pictures,
+            self._absences,
             wanted=self._may_prefetch,
             clock=clock,
             monotonic=pace.monotonic,
         )
-        self._absences = Absences(cache.missing_fresh, clock)
         self._pairs = Pairs(clock)
         self.offline = settings.offline
 
@@ -280,6 +281,8 @@ class Engine:
         if self._landings.get(about) is not None:
             return False
         entry = self._store.get(about.key)
+        if entry is not None and not self._policy.registry_fresh:
+            return False  # whoever asks for it asks again
         age = 0.0 if entry is None else self._clock() - entry.checked_at
         return entry is None or not freshness.is_fresh(Copy(about.kind, age), self._policy)
 

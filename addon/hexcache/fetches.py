@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
+from hexcache.absences import Absences
 from hexcache.entries import Entry
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.flights import Flight
@@ -26,6 +27,8 @@ from hexcache.store import Store
 from hexcache.upstream import Upstream
 
 _TRIES = 3
+# So many rounds ahead stored entries are asked about; new ones to the end.
+_ROUNDS = 2
 # For how many times the patience /versions, a megabyte, may be in the way of everything else on a
 # slow line. Without it each entry is asked for: a few hundred bytes each.
 _WORTH_OF_VERSIONS = 2.5
@@ -43,6 +46,7 @@ class Fetches:
         refresher: Refresher,
         landings: Landings,
         pictures: Pictures,
+        absences: Absences,
         *,
         wanted: Callable[[Resource], bool],
         clock: Callable[[], float],
@@ -55,6 +59,7 @@ class Fetches:
         self._refresher = refresher
         self._landings = landings
         self._pictures = pictures
+        self._absences = absences
         self._index = VersionsIndex(
             store,
             refresher,
@@ -80,10 +85,10 @@ class Fetches:
         return len(self._landings) > 0 or self._prefetcher.is_busy
 
     def refresh(
-        self, resource: Resource, *, itself: bool = False, ahead: bool = False
+        self, resource: Resource, *, itself: bool = False, ahead: int = 0
     ) -> tuple[Flight[Result], bool]:
-        """Bring `resource` up to date; `itself`: no index's word will do; `ahead`: nobody has
-        asked for it."""
+        """Bring `resource` up to date; `itself`: no index's word will do; `ahead`: of a client's
+        question, in rounds."""
         if resource.kind is Kind.PACKAGE:
             return self._landings.join(
                 resource, lambda: self._refresh_package(resource, itself, ahead)
@@ -94,7 +99,7 @@ class Fetches:
 
         return self._landings.start(resource, refresh)
 
-    async def _refresh_package(self, about: Resource, itself: bool, ahead: bool) -> Result:
+    async def _refresh_package(self, about: Resource, itself: bool, ahead: int) -> Result:
         entry = await self._refresher.stored(about)
         package = await self._refresher.package(entry) if entry else None
         if (
@@ -106,6 +111,9 @@ class Fetches:
             current = replace(entry, checked_at=max(entry.checked_at, vouched_at))
             await self._store.update(current)
             return Fetched(current, 304)
+        if package is not None and ahead < _ROUNDS:
+            # It says already what is asked for next.
+            self._look_ahead(package, ahead)
         old = await self._pictures.before(about) if self._settings.cache.verify else None
         result = await self._refresher.refresh(about)
         if isinstance(result, Missing):
@@ -113,12 +121,8 @@ class Fetches:
         if old is not None and old[0].sha256 != result.entry.sha256:
             with contextlib.suppress(StoreError):
                 await self._pictures.keep(about, old)
-        # Where the entry hasn't changed, those of its dependencies are looked after as they are
-        # asked for; of what nobody asked for, no more than that.
-        if self._settings.prefetch and (result.status == 200 or not ahead):
-            package = await self._package_of(result)
-            if package is not None:
-                self._prefetcher.ahead_of(package, asked=not ahead)
+        if result.status == 200 and (newer := await self._package_of(result)) is not None:
+            self._look_ahead(newer, ahead)
         return result
 
     def tarball(
@@ -169,6 +173,11 @@ class Fetches:
         result = await flight.result()
         return result.entry if isinstance(result, Fetched) and result.stored else None
 
-    async def _prefetch(self, about: Resource) -> None:
-        flight, _ = self.refresh(about, ahead=True)
-        await flight.result()
+    def _look_ahead(self, package: Package, ahead: int) -> None:
+        if self._settings.prefetch:
+            self._prefetcher.ahead_of(package, ahead)
+
+    async def _prefetch(self, about: Resource, ahead: int) -> None:
+        flight, _ = self.refresh(about, ahead=ahead)
+        if isinstance(await flight.result(), Missing):
+            self._absences.add(about)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from hexcache import resources
@@ -26,21 +25,24 @@ _AT_ONCE = 4
 
 
 class Prefetcher:
-    """`wanted` tells whether fetching an entry makes sense now; `fetch` does it."""
+    """`wanted` tells whether fetching an entry makes sense now; `fetch` does it. It is told how
+    many rounds ahead of a client's question the entry is."""
 
     def __init__(
-        self, wanted: Callable[[Resource], bool], fetch: Callable[[Resource], Awaitable[object]]
+        self,
+        wanted: Callable[[Resource], bool],
+        fetch: Callable[[Resource, int], Awaitable[object]],
     ) -> None:
         self._wanted = wanted
         self._fetch = fetch
-        self._pending: deque[Resource] = deque()
+        self._pending: dict[Resource, int] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._left = 0
 
-    def ahead_of(self, package: Package, *, asked: bool) -> None:
-        """Fetch, behind, what a client that got `package` asks for next. `asked`: somebody did
-        ask for it; it wasn't fetched ahead itself."""
-        if asked:
+    def ahead_of(self, package: Package, rounds: int) -> None:
+        """Fetch, behind, what a client that got `package` asks for next. `package` itself was
+        fetched so many rounds ahead; 0: somebody did ask for it."""
+        if not rounds:
             self._left = _AHEAD
         for release in reversed(package.releases[-_RECENT_RELEASES:]):
             for dependency in release.dependencies:
@@ -50,7 +52,7 @@ class Prefetcher:
                 resource = resources.package(dependency.package)
                 room = len(self._pending) < _PENDING
                 if room and resource not in self._pending and self._wanted(resource):
-                    self._pending.append(resource)
+                    self._pending[resource] = rounds + 1
         while len(self._workers) < min(_AT_ONCE, len(self._pending)):
             task = asyncio.create_task(self._work())
             self._workers.add(task)
@@ -72,11 +74,12 @@ class Prefetcher:
         # An eager task would take everything before a second worker exists.
         await asyncio.sleep(0)
         while self._pending:
-            resource = self._pending.popleft()
+            resource = next(iter(self._pending))
+            rounds = self._pending.pop(resource)
             if self._left <= 0 or not self._wanted(resource):
                 continue
             self._left -= 1
             try:
-                await self._fetch(resource)
+                await self._fetch(resource, rounds)
             except HexcacheError as error:
                 logger.debug("prefetch of %s: %s", resource, error)
