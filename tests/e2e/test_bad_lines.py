@@ -111,7 +111,11 @@ LASTING = [
     Trouble("refused", lambda world, _: world.upstream.refusing(), "Connection refused"),
     Trouble("DNS", no_names, "the name can't be resolved"),
     Trouble("TLS", stranger, "its TLS certificate was refused"),
-    Trouble("connect hang", lambda world, _: world.upstream.not_accepting(), "no answer in time"),
+    Trouble(
+        "connect hang",
+        lambda world, _: world.upstream.not_accepting(),
+        "no (answer|connection) in time",
+    ),
     Trouble("first-byte hang", spoils(hold()), "no answer in time"),
     Trouble("stall after the headers", spoils(hold(0)), "no answer in time"),
     Trouble("closed", spoils(closed()), "closed without an answer"),
@@ -182,6 +186,7 @@ def test_lasting_cold(world: World, hexcache: Callable[..., Running], trouble: T
         assert result.returncode != 0
         assert re.search(trouble.reason, result.stdout), result.stdout
         assert project.fetched() == {}
+    until_back(proxy)
     succeeds(project, proxy, OLD)
 
 
