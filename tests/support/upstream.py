@@ -28,7 +28,8 @@ WAIT_SECONDS = 30.0
 
 
 class CertificateAuthority:
-    """A throw-away CA and a server certificate for `names`."""
+    """A throw-away CA and a server certificate for `names`. One that `directory` holds already is
+    taken as it is."""
 
     def __init__(
         self, directory: Path, names: tuple[str, ...] = ("localhost", "127.0.0.1")
@@ -36,6 +37,8 @@ class CertificateAuthority:
         directory.mkdir(parents=True, exist_ok=True)
         self.ca_file = directory / "upstream-ca.pem"
         self._chain = directory / "upstream-chain.pem"
+        if self._chain.exists():
+            return
         key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream's CA")])
@@ -232,9 +235,16 @@ class _Fault:
 
 
 class Upstream:
-    """Serves `files` (path → body) from a thread of its own while it is entered."""
+    """Serves `files` (path → body) from a thread of its own while it is entered. Port 0: the system
+    chooses."""
 
-    def __init__(self, authority: CertificateAuthority | None = None) -> None:
+    def __init__(
+        self,
+        authority: CertificateAuthority | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, tuple[int, str]] = {}
         self.modified: dict[str, float] = {}
@@ -248,7 +258,8 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._released = threading.Event()
         self._holding = threading.Event()
-        self.port = 0
+        self._host = host
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -311,7 +322,7 @@ class Upstream:
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._context, limit=2**20
+            self._serve, self._host, self.port, ssl=self._context, limit=2**20
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
