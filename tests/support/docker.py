@@ -103,23 +103,24 @@ class Compose:
     environment: Mapping[str, str]
 
     def __call__(
-        self, *arguments: str, timeout: float = UP_SECONDS, check: bool = True, **environment: str
+        self,
+        *arguments: str,
+        timeout: float = UP_SECONDS,
+        check: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         files = [word for path in self.files for word in ("-f", str(path))]
-        command = ["compose", "-p", self.project, "--progress", "plain", *files, *arguments]
         return docker(
-            *command,
+            *("compose", "-p", self.project, "--progress", "plain", *files, *arguments),
             timeout=timeout,
             check=check,
-            environment={**self.environment, **environment},
+            environment={**self.environment, **(environment or {})},
         )
 
-    def up(self, *services: str, **environment: str) -> None:
-        """Returns when they are healthy."""
-        self(
-            "up", "--detach", "--no-build", "--wait", "--wait-timeout", "100", *services,
-            **environment,
-        )  # fmt: skip
+    def up(self, *arguments: str, **environment: str) -> None:
+        """Returns when everything is healthy."""
+        wait = ("--no-build", "--wait", "--wait-timeout", "100")
+        self("up", "--detach", *wait, *arguments, environment=environment)
 
     def container(self, service: str) -> str:
         return self("ps", "--all", "--quiet", service).stdout.strip()
