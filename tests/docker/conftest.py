@@ -66,6 +66,7 @@ def world(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worl
     held = repository.output / "installs" / "held"
     held.parent.mkdir()
     held.write_bytes(HELD)
+    held.with_name("small").write_text("small")
     compose = Compose(
         image,
         (ROOT / "docker-compose.yml", OVERRIDE),
