@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hexcache.errors import UpstreamError, VerificationError
+from hexcache.errors import OfflineError, UpstreamError, VerificationError
 from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource
@@ -144,6 +144,8 @@ class _Run:
                         self._excluded[base] = error
                     self._spool.restart()
                     self._resumed = False
+                except OfflineError:
+                    raise
                 except UpstreamError as error:
                     logger.debug("%s from %s: %s", self._order.resource, host_of(base), error)
                     failure = error
@@ -227,6 +229,8 @@ class _Run:
                         retry_after=_retry_after(response),
                     )
                 await self._receive(base, response, start)
+        except OfflineError:
+            raise
         except UpstreamError as error:
             if (error.status is None or error.status >= 500) and spool.size == start:
                 self._upstream.failed(base, str(error))

@@ -25,6 +25,7 @@ from yarl import URL
 from hexcache import __version__
 from hexcache.breaker import Breaker
 from hexcache.errors import SettingsError, UpstreamError
+from hexcache.gate import Gate
 from hexcache.pace import Pace
 from hexcache.resources import Origin
 from hexcache.settings import Settings
@@ -103,6 +104,7 @@ class Upstream:
         self._own = set(own_addresses)
         self._ssl = _ssl_context(settings.upstream.ca_file)
         self._session: aiohttp.ClientSession | None = None
+        self.gate = Gate(closed=settings.offline)
 
     def bases(self, origin: Origin) -> Sequence[str]:
         """Base URLs in the order in which they are to be tried."""
@@ -149,8 +151,7 @@ class Upstream:
             states = [self._breaker(base).state for base in self.bases(origin)]
             if all(state.is_open for state in states):
                 since = max(state.since or 0.0 for state in states)
-                left = since + seconds - self._pace.monotonic()
-                if left <= 0:
+                if (left := since + seconds - self._pace.monotonic()) <= 0:
                     return
                 await self.wait_for_change(left)
             else:
@@ -203,6 +204,7 @@ class Upstream:
             if self._pace.monotonic() - self._demanded_at >= _DEMAND_SECONDS:
                 self._demanded.clear()
                 await self._demanded.wait()
+            await self.gate.opened()
             try:
                 async with self.request("HEAD", f"{base}/") as response:
                     if response.status >= 500:
@@ -257,8 +259,8 @@ class Upstream:
         body: bytes | None = None,
     ) -> AsyncIterator[Response]:
         """One request, redirects not followed. Raises UpstreamError."""
-        if self._session is None:
-            self._session = self._make_session()
+        self.gate.check(host_of(url))
+        self._session = self._session or self._make_session()
         with _explained(url):
             async with asyncio.timeout(self._settings.timeout):
                 raw = await self._session.request(
