@@ -19,7 +19,11 @@ services:
     image: elixir:1.18-slim
     user: "{user}"
     working_dir: /home/dev/project
-    environment: {{HOME: /home/dev, MIX_HOME: /home/dev/.mix, DEBUG: "1"}}
+    environment:
+      HOME: /home/dev
+      MIX_HOME: /home/dev/.mix
+      MIX_REBAR3: /usr/bin/rebar3
+      DEBUG: "1"
     volumes:
       - {project}:/home/dev/project
       - {home}:/home/dev

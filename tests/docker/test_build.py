@@ -34,7 +34,8 @@ class Project:
         command = {"rebar3": "rebar3 get-deps", "mix": "mix deps.get"}[client]
         assert "mix deps.get" in lines
         (self.directory / "Dockerfile").write_text(
-            "FROM elixir:1.18-slim\nWORKDIR /project\nCOPY . .\nRUN cp -r home/. /root/\n"
+            "FROM elixir:1.18-slim\nENV MIX_REBAR3=/usr/bin/rebar3\n"
+            "WORKDIR /project\nCOPY . .\nRUN cp -r home/. /root/\n"
             + lines.replace("mix deps.get", command)
         )
         build = ("build", "--no-cache", "--network", "host", "--tag", self.image)
