@@ -1,7 +1,8 @@
-# make run     start the proxy with proxy.yaml (or CONFIG=…)
-# make test    the tests; make check: linters and types
-# make bench   real clients on a bad line; needs root, on Linux (BENCH="--quick", BENCH="--help")
-# Both work from a fresh clone on a machine that has make and Python 3.12 or newer.
+# make run           start the proxy with proxy.yaml (or CONFIG=…)
+# make test          the tests; make check: linters and types
+# make test-docker   the image and docker-compose.yml, with a Docker daemon
+# make bench         real clients on a bad line; root, on Linux (BENCH="--quick", BENCH="--help")
+# All work from a fresh clone on a machine that has make and Python 3.12 or newer.
 
 VENV := .venv
 CONFIG ?= proxy.yaml
@@ -9,13 +10,16 @@ TESTS ?= tests
 # Of the core rooms, branches counted; a part of the tests has no share to reach.
 COVERAGE := $(if $(filter tests,$(TESTS)),--cov --cov-report=term --cov-fail-under=95)
 
-.PHONY: run test check bench install lock proto clean
+.PHONY: run test test-docker check bench install lock proto clean
 
 run: install
 	@exec $(VENV)/bin/hexcache serve --config $(CONFIG)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest $(TESTS) $(COVERAGE)
+	$(VENV)/bin/python -m pytest $(TESTS) --ignore tests/docker $(COVERAGE)
+
+test-docker: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest tests/docker
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

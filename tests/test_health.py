@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hexcache.errors import UpstreamError
+from hexcache.gate import Gate
 from hexcache.health import Health
 from hexcache.pace import Pace
 from support.clock import Clock
@@ -21,7 +22,9 @@ async def test_opened_again_as_the_probe_before_ends() -> None:
         await gate.wait()
         raise UpstreamError("nothing", unreachable=True)
 
-    health = Health(["http://a"], probe, Pace(monotonic=clock, sleep=clock.sleep))
+    health = Health(
+        ["http://a"], probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep)
+    )
 
     def ask(fails: bool) -> None:
         try:

@@ -37,9 +37,10 @@ class Parts:
 def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
     keys, builds_keys = _keys(settings.upstream.public_key)
-    listen = settings.listen
-    upstream = Upstream(settings, [a for a in (listen.proxy, listen.mirror) if a is not None])
+    upstream = Upstream(settings, settings.listen.addresses)
     authority = Authority.open(settings.data / "ca")
+    if settings.publish_ca is not None:
+        authority.publish(settings.publish_ca)
     if warning := authority.expiry_warning():
         logger.warning("%s", warning)
     if not settings.cache.verify:

@@ -39,6 +39,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
 
 from hexcache.errors import AuthorityError
+from hexcache.files import write_whole
 
 HEX_HOSTS: Final = ("repo.hex.pm", "builds.hex.pm")
 
@@ -128,7 +129,7 @@ class Authority:
                     raise _unusable(key_path, "is missing, but its root's certificate is there")
                 else:
                     chain = _Chain.make(hosts, now())
-                    _write(key_path, chain.pem(), 0o600)
+                    write_whole(key_path, chain.pem(), 0o600)
                 self = cls(directory, chain, hosts, now)
                 self._publish()
         except OSError as error:
@@ -168,11 +169,27 @@ class Authority:
             f"{_start_over(self._directory)}"
         )
 
+    def publish(self, directory: Path) -> None:
+        """Copy what clients trust, and no key, to `directory`, readable for everybody. Raises
+        `AuthorityError`."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for path in (self.certificate_path, self.bundle_path):
+                copy, content = directory / path.name, path.read_bytes()
+                # The volume may be read-only by now.
+                if not copy.is_file() or copy.read_bytes() != content:
+                    write_whole(copy, content, 0o644)
+        except OSError as error:
+            raise AuthorityError(
+                f"publish_ca: {directory} can't be written: {error.strerror}; make it writable for "
+                "the user that runs Hexcache, or set another directory"
+            ) from error
+
     def _publish(self) -> None:
         root = self._chain.root
         pem = root.public_bytes(Encoding.PEM)
         if not self.certificate_path.exists():
-            _write(self.certificate_path, pem, 0o644)
+            write_whole(self.certificate_path, pem, 0o644)
         else:
             try:
                 published = x509.load_pem_x509_certificates(self.certificate_path.read_bytes())
@@ -182,7 +199,7 @@ class Authority:
                 raise _unusable(self.certificate_path, "isn't the root of mitmproxy-ca.pem")
         bundle = b"# %s\n%s\n%s" % (self.name.encode(), pem, certifi.contents().encode())
         if not self.bundle_path.exists() or self.bundle_path.read_bytes() != bundle:
-            _write(self.bundle_path, bundle, 0o644)
+            write_whole(self.bundle_path, bundle, 0o644)
 
 
 @dataclass(frozen=True, repr=False)
@@ -362,25 +379,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """All of `content` or nothing, even when the power fails."""
-    # One fixed name, so that a start that was killed leaves at most one, for the next to remove.
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # the umask may have taken some of it
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _start_over(directory: Path) -> str:

@@ -85,7 +85,15 @@ class Engine:
             monotonic=pace.monotonic,
         )
         self._pairs = Pairs(clock)
-        self.offline = settings.offline
+
+    @property
+    def offline(self) -> bool:
+        """Nothing is asked of Hex while this is set; a body that is coming in may finish."""
+        return self._upstream.gate.closed
+
+    @offline.setter
+    def offline(self, offline: bool) -> None:
+        self._upstream.gate.closed = offline
 
     async def close(self) -> None:
         """End the fetches that are under way. The store and upstream are the caller's."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hexcache import __version__
+from hexcache import __version__, control, status
 from hexcache.errors import HexcacheError
 from hexcache.server import serve as run_server
 from hexcache.settings import load
@@ -21,14 +23,31 @@ config_option = click.option(
 
 
 class _Group(click.Group):
-    """Turns Hexcache's own errors into one line and exit status 1."""
+    """Says in one line what is wrong: exit status 1 for Hexcache's own errors, 2 for a command
+    line that can't be understood."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().main(args, *rest, **{**options, "standalone_mode": False})
         except HexcacheError as error:
-            click.echo(f"hexcache: {error}", err=True)
-            sys.exit(1)
+            _end(str(error), 1)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "hexcache"
+            _end(f"{error.format_message()} See {command} --help", 2)
+        except click.ClickException as error:
+            _end(error.format_message(), error.exit_code)
+        except click.Abort:
+            _end("interrupted", 130)
+        # Without standalone_mode click hands on the status of --help and --version.
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _end(message: str, exit_status: int) -> None:
+    click.echo(f"hexcache: {' '.join(message.split())}", err=True)
+    sys.exit(exit_status)
 
 
 @click.group(cls=_Group)
@@ -44,3 +63,35 @@ def serve(config: Path | None, offline: bool) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
     settings = load(config, {"offline": True} if offline else None)
     sys.exit(run_server(settings))
+
+
+@main.command("offline", epilog="Example: hexcache offline on")
+@click.argument("what", type=click.Choice(["on", "off", "status"]))
+@config_option
+def offline_command(what: str, config: Path | None) -> None:
+    """Turn the offline flag of the running server on or off, or say how it is.
+
+    While it is on, no packet leaves for Hex: what is stored is served as if fresh. What is coming
+    in may finish. The next start goes by the settings again.
+    """
+    data = load(config).data
+    if what == "status":
+        answer = asyncio.run(control.ask(data, "GET", "/offline"))
+    else:
+        answer = asyncio.run(control.ask(data, "PUT", "/offline", {"offline": what == "on"}))
+    click.echo("offline" if answer["offline"] else "online")
+
+
+@main.command(epilog="Example: hexcache health && echo it runs")
+@config_option
+def health(config: Path | None) -> None:
+    """Ask the running server whether it is well: exit status 0 if it is.
+
+    It asks /healthz at listen.status, or the control socket where that is off.
+    """
+    settings = load(config)
+    if settings.listen.status is not None:
+        asyncio.run(status.ask_health(settings.listen.status))
+    else:
+        asyncio.run(control.ask(settings.data, "GET", "/health"))
+    click.echo("ok")

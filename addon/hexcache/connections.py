@@ -23,6 +23,7 @@ from yarl import URL
 
 from hexcache import __version__
 from hexcache.errors import SettingsError, UpstreamError
+from hexcache.gate import Gate
 from hexcache.settings import UpstreamSettings
 
 # The name has to be found and the connection made, TLS and all, within so many seconds.
@@ -94,8 +95,12 @@ class Connections:
     variable that leads back there is left unused, or a request would go round for ever."""
 
     def __init__(
-        self, settings: UpstreamSettings, own_addresses: Iterable[tuple[str, int]] = ()
+        self,
+        settings: UpstreamSettings,
+        gate: Gate,
+        own_addresses: Iterable[tuple[str, int]] = (),
     ) -> None:
+        self._gate = gate
         self._settings = settings
         self._own = set(own_addresses)
         self._ssl = _ssl_context(settings.ca_file)
@@ -122,7 +127,9 @@ class Connections:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
     ) -> AsyncIterator[Response]:
-        """One request, redirects not followed. Raises UpstreamError."""
+        """One request, redirects not followed. Raises UpstreamError; OfflineError, and no packet
+        has left, while the gate is closed."""
+        self._gate.check(host_of(url))
         async with self._pooled() as pool:
             try:
                 with _explained(url):

@@ -24,6 +24,10 @@ class AuthorityError(HexcacheError):
     """The certificate authority can't be made or loaded."""
 
 
+class ListenError(HexcacheError):
+    """An address that can't be listened on."""
+
+
 class StoreError(HexcacheError):
     """The store can't be opened, or a write to it failed (a full disk, for instance)."""
 
@@ -56,6 +60,14 @@ class UpstreamError(HexcacheError):
         self.retry_after = retry_after
         self.unreachable = unreachable
         self.final = final
+
+
+class OfflineError(UpstreamError):
+    """Upstream was not asked, because the offline flag is set."""
+
+
+class ControlError(HexcacheError):
+    """A command for a running server that can't be given, or the server's refusal."""
 
 
 class LockFileError(HexcacheError):

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from hexcache.breaker import Breaker, Silence
 from hexcache.connections import host_of
-from hexcache.errors import UpstreamError
+from hexcache.errors import OfflineError, UpstreamError
+from hexcache.gate import Gate
 from hexcache.pace import Pace
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,13 @@ class Health:
     status otherwise."""
 
     def __init__(
-        self, bases: Iterable[str], probe: Callable[[str, str], Awaitable[int]], pace: Pace
+        self,
+        bases: Iterable[str],
+        probe: Callable[[str, str], Awaitable[int]],
+        gate: Gate,
+        pace: Pace,
     ) -> None:
+        self._gate = gate
         self._ask = probe
         self._pace = pace
         # In order, and each once.
@@ -119,6 +125,8 @@ class Health:
         self._silences[base].asked()
         try:
             yield answered
+        except OfflineError:
+            raise
         except UpstreamError as error:
             # A final one is an answer all the same, though of no use; to a probe it is a failure.
             if not answers and error.final:
@@ -197,4 +205,5 @@ class Health:
             if idle and not self._waiting:
                 self._demanded.clear()
                 await self._demanded.wait()
+            await self._gate.opened()
             await self._asked(base, breaker.probe_path())

@@ -13,7 +13,7 @@ from mitmproxy import connection, ctx, http, tls
 from mitmproxy.addons import proxyserver
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import layer, mode_specs, server_hooks
-from mitmproxy.proxy.layers import TCPLayer
+from mitmproxy.proxy.layers import ClientTLSLayer, TCPLayer
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.modes import HttpProxy, ReverseProxy
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
@@ -21,9 +21,12 @@ from OpenSSL import SSL
 
 from hexcache import resources
 from hexcache.assembly import Parts
+from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
 from hexcache.errors import HexcacheError, UpstreamError
+from hexcache.gateway import Arrival, Gateway
 from hexcache.layers import Pull, PullingHttpLayer, leave
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.services import Services
 
 logger = logging.getLogger(__name__)
 access = logging.getLogger("hexcache.access")
@@ -39,6 +42,9 @@ class HexProxy:
 
     def __init__(self) -> None:
         self.parts: Parts | None = None
+        # None until they run.
+        self.services: Services | None = None
+        self.is_draining = False
         self._in_flight = 0
         # Clients whose HTTP layer is ours.
         self._pulling: set[str] = set()
@@ -50,16 +56,13 @@ class HexProxy:
         """The mitmproxy options that this addon needs."""
         assert self.parts is not None
         settings = self.parts.settings
-        # mitmproxy wants an IPv6 host without brackets here.
-        modes = ["regular@{}:{}".format(*settings.listen.proxy)]
-        if settings.listen.mirror is not None:
-            mirror = "{}:{}".format(*settings.listen.mirror)
-            modes.append(f"reverse:http://{resources.REPO_HOST}@{mirror}")
         return {
-            "mode": modes,
+            "mode": modes(settings.listen),
             # With "eager" a CONNECT needs the network even for what is stored.
             "connection_strategy": "lazy",
             "upstream_cert": False,
+            # On the TLS listener it may have to decide.
+            "keep_host_header": True,
             # What a client may send; what it gets isn't held here.
             "body_size_limit": "64m",
             "confdir": str(self.parts.authority.certificate_path.parent),
@@ -70,14 +73,16 @@ class HexProxy:
         is tunnelled untouched too."""
         context, last = data.context, data.context.layers[-1]
         if starts_like_tls_record(data.data_client()):
+            if isinstance(last, ReverseProxy):
+                data.layer = ClientTLSLayer(context)
             return
         mode = None
         if isinstance(last, HttpProxy):
             mode = HTTPMode.regular
-        elif isinstance(last, ReverseProxy):
+        elif isinstance(context.layers[0], ReverseProxy | Gateway):
             mode = HTTPMode.transparent
         elif isinstance(context.layers[0], HttpProxy) and context.server.address:
-            if context.server.address[0] in resources.HOSTS or context.client.tls:
+            if resources.hex_host(context.server.address[0]) or context.client.tls:
                 mode = HTTPMode.transparent
             else:
                 data.layer = TCPLayer(context, ignore=True)
@@ -85,6 +90,16 @@ class HexProxy:
         if mode is not None:
             data.layer = PullingHttpLayer(context, mode)
             self._pulling.add(context.client.id)
+
+    def client_connected(self, client: connection.Client) -> None:
+        if entrance(client.proxy_mode) is Entrance.TRANSPARENT:
+            handler = ctx.master.addons.get("proxyserver").connections[client.id]
+            context = handler.layer.context
+            context.layers.clear()
+            handler.layer = Gateway(context)
+
+    def hexcache_arrival(self, arrival: Arrival) -> None:
+        (self._tunnelled if arrival.tunnelled else self._pulling).add(arrival.client.id)
 
     def client_disconnected(self, client: connection.Client) -> None:
         self._pulling.discard(client.id)
@@ -97,7 +112,7 @@ class HexProxy:
             return  # TLS to one of our own listeners
         # Either name will do: what means Hex must not leave from here unseen.
         names = (data.client_hello.sni, context.server.address[0])
-        if not any(name in resources.HOSTS for name in names):
+        if not any(map(resources.hex_host, names)):
             data.ignore_connection = True
             self._tunnelled.add(context.client.id)
 
@@ -116,6 +131,9 @@ class HexProxy:
         """mitmproxy connects for tunnels only: whatever else gets here would leave unverified."""
         if data.client.id not in self._tunnelled:
             data.server.error = "Hexcache fetches by itself"
+        elif data.server.address == _local_address(data.client):
+            # Not redirected: whoever connects to the gateway's own port would be sent back to it.
+            data.server.error = "this port is for redirected connections only"
 
     async def request(self, flow: http.HTTPFlow) -> None:
         # Proxy authentication answers by setting a response: that stands.
@@ -149,13 +167,8 @@ class HexProxy:
     async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
         if self.parts is None:
             return _error(503, "Hexcache is shutting down", request)
-        if request.host not in resources.HOSTS:
-            host = _printable(flow.request.pretty_host)
-            return _error(
-                403,
-                f"{host} is not one of Hex's hosts; plain HTTP to others is not proxied",
-                request,
-            )
+        if refused := refusal(flow, _printable(flow.request.pretty_host)):
+            return _error(*refused, request)
         self._in_flight += 1
         try:
             return await self.parts.engine.get(request)
@@ -205,8 +218,25 @@ class HexProxy:
             logger.exception("a body broke off:", exc_info=error)
             pull.failed = True
 
-    def running(self) -> None:
+    async def running(self) -> None:
+        assert self.parts is not None
         self._flusher = asyncio.create_task(self._flush())
+        services = Services(self.parts, self._what_is_missing)
+        try:
+            await services.start()
+        except HexcacheError as error:
+            # mitmproxy ends when an error is logged during its start.
+            logger.error("%s", error)
+            return
+        self.services = services
+
+    def _what_is_missing(self) -> str:
+        if self.is_draining:
+            return "Hexcache is shutting down"
+        assert self.parts is not None
+        listening = addresses(ctx.master.addons.get("proxyserver").servers)
+        missing = {entrance(mode_specs.ProxyMode.parse(m)) for m in ctx.options.mode} - {*listening}
+        return f"listen.{min(missing)} is not up" if missing else ""
 
     async def done(self) -> None:
         """Stop accepting, finish what is being sent, let go of everything."""
@@ -215,6 +245,7 @@ class HexProxy:
         parts, grace = self.parts, self.parts.settings.shutdown_grace
         if self._flusher is not None:
             self._flusher.cancel()
+        self.is_draining = True
         server = ctx.master.addons.get("proxyserver")
         await server.servers.update([])
         try:
@@ -225,6 +256,9 @@ class HexProxy:
         except TimeoutError:
             logger.warning("after %g s some clients are still being sent to: ended", grace)
         self.parts = None
+        # First the control socket: the store's lock says whose it is.
+        if self.services is not None:
+            await self.services.close()
         await parts.close()
 
     def _is_busy(self, server: proxyserver.Proxyserver) -> bool:
@@ -240,13 +274,7 @@ class HexProxy:
 
 
 def _request(flow: http.HTTPFlow) -> Request:
-    target = flow.request.path
-    if isinstance(flow.client_conn.proxy_mode, mode_specs.ReverseMode):
-        target = resources.drop_mirror_prefix(target)
-        host = resources.REPO_HOST
-    else:
-        sni = flow.client_conn.sni
-        host = sni if sni in resources.HOSTS else flow.request.host
+    host, target = asked(flow)
     return Request(
         method=flow.request.method,
         host=host,
@@ -272,6 +300,14 @@ def _error(status: int, reason: str, request: Request) -> Reply:
 
 def _client(client: connection.Client) -> str:
     return client.peername[0] if client.peername else ""
+
+
+def _local_address(client: connection.Client) -> tuple[str, int] | None:
+    """The address that a client's connection really ended at."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    io = handler.transports.get(client) if handler else None
+    name = io.writer.get_extra_info("sockname") if io is not None and io.writer else None
+    return name[:2] if name else None
 
 
 def _response(reply: Reply, length: int | None, body: bytes = b"") -> http.Response:

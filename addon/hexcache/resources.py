@@ -20,6 +20,12 @@ PUBLIC_REPOSITORY = "hexpm"
 _MINI_REPO_PREFIX = "/repos/hexpm_mirror"
 
 
+def hex_host(name: str | None) -> str | None:
+    """The host of Hex that a client means by `name`: DNS doesn't tell cases apart."""
+    host = (name or "").lower().removesuffix(".")
+    return host if host in HOSTS else None
+
+
 class Origin(StrEnum):
     """Which of Hex's two hosts, or of their mirrors, has a resource."""
 

@@ -17,11 +17,12 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
 from mitmproxy.proxy import mode_specs
 
-from hexcache import __version__
+from hexcache import __version__, resources
 from hexcache.assembly import Parts, assemble
+from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
-from hexcache.settings import LogSettings, Settings, load
+from hexcache.settings import Address, LogSettings, Settings, load
 
 logger = logging.getLogger(__name__)
 
@@ -69,21 +70,16 @@ class Banner:
         self._proxy = proxy
 
     def running(self) -> None:
-        parts = self._proxy.parts
-        if parts is not None:
-            server = ctx.master.addons.get("proxyserver")
-            addresses = {
-                instance.mode.type_name: instance.listen_addrs[0][:2]
-                for instance in server.servers
-                if instance.listen_addrs
-            }
-            print(banner(parts, addresses), flush=True)
+        parts, services = self._proxy.parts, self._proxy.services
+        if parts is not None and services is not None:
+            where = addresses(ctx.master.addons.get("proxyserver").servers)
+            print(banner(parts, where, services.status_addresses), flush=True)
 
 
-def banner(parts: Parts, addresses: dict[str, tuple[str, int]]) -> str:
-    """`addresses`: mitmproxy's name of the mode → where it really listens."""
-    proxy = _url(addresses.get("regular"))
-    mirror = _url(addresses.get("reverse"))
+def banner(parts: Parts, where: dict[Entrance, Address], status: list[Address]) -> str:
+    """What a client has to set."""
+    proxy = _url(where.get(Entrance.PROXY))
+    mirror = _url(where.get(Entrance.MIRROR))
     authority = parts.authority
     lines = [f"Hexcache {__version__}{' is OFFLINE and' if parts.engine.offline else ''} listens."]
     if proxy:
@@ -95,16 +91,17 @@ def banner(parts: Parts, addresses: dict[str, tuple[str, int]]) -> str:
     if mirror:
         lines += ["or, where no proxy can be set," if proxy else "A client needs"]
         lines += [f"  export HEX_MIRROR={mirror}"]
+    if Entrance.TLS in where:
+        lines.append(f"TLS for {' and '.join(resources.HOSTS)}: {where[Entrance.TLS]}")
+    if Entrance.TRANSPARENT in where:
+        lines.append(f"Redirected connections: {where[Entrance.TRANSPARENT]}")
+    lines += [f"Health: {_url(address)}/healthz" for address in status]
     lines.append(f"The CA's certificate is {authority.certificate_path}")
     return "\n".join(lines)
 
 
-def _url(address: tuple[str, int] | None) -> str | None:
-    if address is None:
-        return None
-    host, port = address
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)
-    return f"http://{f'[{host}]' if ':' in host and host[0] != '[' else host}:{port}"
+def _url(address: Address | None) -> str | None:
+    return f"http://{address.reachable}" if address else None
 
 
 def serve(settings: Settings) -> int:

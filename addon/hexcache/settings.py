@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -44,7 +45,18 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
+
+    @property
+    def reachable(self) -> str:
+        """HOST:PORT to connect to from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return str(Address(host, self.port))
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_duration(value: object) -> float:
@@ -101,6 +113,11 @@ def _is_bare(parts: SplitResult) -> bool:
 def _optional_address(value: object) -> Address | None:
     # YAML 1.1 reads a bare off as false.
     return None if value in (None, False, "off") else parse_address(value)
+
+
+def _optional(value: object) -> object:
+    # In the environment null is a word.
+    return None if value in ("", "null") else value
 
 
 def _url(value: object) -> str:
@@ -162,6 +179,15 @@ class _Section(BaseModel):
 class Listen(_Section):
     proxy: ListenAddress = Address("127.0.0.1", 8080)
     mirror: OptionalAddress = Address("127.0.0.1", 4000)
+    tls: OptionalAddress = None
+    transparent: OptionalAddress = None
+    status: OptionalAddress = Address("127.0.0.1", 8081)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Wherever Hexcache listens."""
+        every = (self.proxy, self.mirror, self.tls, self.transparent, self.status)
+        return tuple(address for address in every if address is not None)
 
 
 class CacheSettings(_Section):
@@ -206,6 +232,7 @@ class Settings(BaseSettings):
 
     listen: Listen = Listen()
     data: Path = Path("data")
+    publish_ca: Annotated[Path | None, BeforeValidator(_optional)] = None
     offline: bool = False
     prefetch: bool = True
     cache: CacheSettings = CacheSettings()
@@ -241,6 +268,7 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
     return settings.model_copy(
         update={
             "data": _absolute(settings.data, base),
+            "publish_ca": _absolute(settings.publish_ca, base),
             "upstream": settings.upstream.model_copy(
                 update={
                     "ca_file": _absolute(settings.upstream.ca_file, base),
@@ -292,14 +320,22 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path}: {key} is not a setting; proxy.yaml lists them all", where=where, key=key
             )
     # A section whose settings are all commented out is an empty one.
-    return {key: {} if value is None else value for key, value in content.items()}
+    return {
+        key: {} if value is None and _is_section(Settings.model_fields[key]) else value
+        for key, value in content.items()
+    }
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
 
 
 def _variables() -> Iterator[str]:
     """Every environment variable that Hexcache reads."""
     yield CONFIG_VARIABLE
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if _is_section(field):
+            assert field.annotation is not None
             for key in field.annotation.model_fields:
                 yield f"{_PREFIX}{name.upper()}__{key.upper()}"
         else:

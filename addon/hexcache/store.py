@@ -41,6 +41,8 @@ _HASH_IN_PLACE = 128 * 2**10
 _EVICT_TO = 0.95
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
+# How often whoever asks may make the disk work, in seconds.
+_PROBE_EVERY = 1.0
 
 
 class Store:
@@ -65,6 +67,8 @@ class Store:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="hexcache-store")
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, float] = {}
+        self._probed_at = -_PROBE_EVERY
+        self._problem: str | None = None
         self.evictions = 0
         self.damaged = 0
 
@@ -184,6 +188,19 @@ class Store:
             hashlib.sha256(name.encode()).hexdigest()[:40],
             limit=limit,
         )
+
+    async def check_writable(self) -> None:
+        """Write something. Raises StoreError if that fails. Asked again soon, it only repeats what
+        it found."""
+        now = self._clock()
+        if not 0 <= now - self._probed_at < _PROBE_EVERY:
+            self._probed_at, self._problem = now, None
+            try:
+                await self._in_thread(_probe, self._directory / "partial" / "probe")
+            except StoreError as error:
+                self._problem = str(error)
+        if self._problem is not None:
+            raise StoreError(self._problem)
 
     def statistics(self) -> dict[str, int]:
         """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
@@ -330,6 +347,12 @@ def _guarded[T](function: Callable[..., T], *args: Any) -> T:
         return function(*args)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         raise StoreError(f"the store can't be written: {error}") from None
+
+
+def _probe(path: Path) -> None:
+    # A page: an empty file can be had on a full disk.
+    path.write_bytes(bytes(4096))
+    path.unlink()
 
 
 def _digest(data: bytes) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hexcache.connections import Response, host_of
-from hexcache.errors import UpstreamError, VerificationError
+from hexcache.errors import OfflineError, UpstreamError, VerificationError
 from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource
@@ -138,6 +138,8 @@ class _Run:
                     return await self._ask(base)
                 except VerificationError as error:
                     self._refuse(base, error)
+                except OfflineError:
+                    raise
                 except UpstreamError as error:
                     logger.debug("%s from %s: %s", self._order.resource, host_of(base), error)
                     failure = failure or error

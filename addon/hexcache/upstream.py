@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hexcache.connections import Connections, Response, host_of
 from hexcache.errors import UpstreamError
+from hexcache.gate import Gate
 from hexcache.health import Health
 from hexcache.pace import Pace
 from hexcache.resources import Origin
@@ -33,9 +34,10 @@ class Upstream:
             Origin.REPO: settings.upstream.repo,
             Origin.BUILDS: settings.upstream.builds,
         }
-        self._connections = Connections(settings.upstream, own_addresses)
+        self.gate = Gate(closed=settings.offline)
+        self._connections = Connections(settings.upstream, self.gate, own_addresses)
         every = [base for bases in self._bases.values() for base in bases]
-        self._health = Health(every, self._probe, pace or Pace())
+        self._health = Health(every, self._probe, self.gate, pace or Pace())
 
     def bases(self, origin: Origin) -> Sequence[str]:
         """Base URLs in the order in which they are to be tried."""

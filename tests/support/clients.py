@@ -6,16 +6,20 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
 def require(*programs: str, install: str) -> None:
     """Skip the test, or fail it in CI, unless all `programs` are on the PATH."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    reason = f"{', '.join(missing)} not found: {install}"
+    absent = [program for program in programs if shutil.which(program) is None]
+    if absent:
+        missing(f"{', '.join(absent)} not found: {install}")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it in CI."""
     if os.environ.get("REQUIRE_CLIENTS"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -22,14 +22,18 @@ class Rebar3Project:
         (self.directory / "src").mkdir(parents=True)
         config = self.home / ".config" / "rebar3"
         config.mkdir(parents=True)
+        self._config = config / "rebar.config"
         key = public_key.strip().replace("\n", "\\n")
-        lines = [
-            f'{{hex, [{{repos, [#{{name => <<"hexpm">>, repo_public_key => <<"{key}">>}}]}}]}}.'
-        ]
-        if ca_file is not None:
-            lines.append(f'{{ssl_cacerts_path, "{ca_file}"}}.')
-        (config / "rebar.config").write_text("\n".join(lines) + "\n")
+        self._key = (
+            f'{{hex, [{{repos, [#{{name => <<"hexpm">>, repo_public_key => <<"{key}">>}}]}}]}}.\n'
+        )
+        self.trust(ca_file)
         self.write(deps)
+
+    def trust(self, ca_file: Path | None) -> None:
+        """The global configuration names this CA, or none."""
+        line = "" if ca_file is None else f'{{ssl_cacerts_path, "{ca_file}"}}.\n'
+        self._config.write_text(self._key + line)
 
     def write(self, deps: Mapping[str, str]) -> None:
         terms = ", ".join(f'{{{name}, "{requirement}"}}' for name, requirement in deps.items())

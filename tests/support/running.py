@@ -49,17 +49,20 @@ class Running:
         self._arguments = arguments
         self._command = command or (sys.executable, "-m", "hexcache", "serve")
         self._environment = dict(environment or {})
-        proxy, mirror = free_ports(2)
+        proxy, mirror, status = free_ports(3)
         self.proxy_port = proxy
         self.proxy = f"http://127.0.0.1:{proxy}"
         self.mirror = f"http://127.0.0.1:{mirror}"
+        self.status = f"http://127.0.0.1:{status}"
         self.ca = directory / "data/ca/hexcache-ca.pem"
         self.bundle = directory / "data/ca/ca-bundle.pem"
-        content = {
-            "listen": {"proxy": f"127.0.0.1:{proxy}", "mirror": f"127.0.0.1:{mirror}"},
-            "data": "data",
-            **settings,
+        listen = {
+            "proxy": f"127.0.0.1:{proxy}",
+            "mirror": f"127.0.0.1:{mirror}",
+            "status": f"127.0.0.1:{status}",
+            **settings.get("listen", {}),
         }
+        content = {"data": "data", **settings, "listen": listen}
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(content))
         self.banner = ""

@@ -30,7 +30,8 @@ WAIT_SECONDS = 30.0
 
 
 class CertificateAuthority:
-    """A throw-away CA and a server certificate for `names`."""
+    """A throw-away CA and a server certificate for `names`. One that `directory` holds already is
+    taken as it is."""
 
     def __init__(
         self, directory: Path, names: tuple[str, ...] = ("localhost", "127.0.0.1")
@@ -38,6 +39,8 @@ class CertificateAuthority:
         directory.mkdir(parents=True, exist_ok=True)
         self.ca_file = directory / "upstream-ca.pem"
         self._chain = directory / "upstream-chain.pem"
+        if self._chain.exists():
+            return
         key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream's CA")])
@@ -262,10 +265,13 @@ class _Fault:
 
 class Upstream:
     """Serves `files` (path → body) from a thread of its own while it is entered, on `host`, in the
-    network namespace of whoever enters it."""
+    network namespace of whoever enters it. Port 0: the system chooses."""
 
     def __init__(
-        self, authority: CertificateAuthority | None = None, host: str = "127.0.0.1"
+        self,
+        authority: CertificateAuthority | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.host = host
         self.files: dict[str, bytes] = {}
@@ -282,7 +288,7 @@ class Upstream:
         # Set and replaced by each release: what was asked for before it is no longer held.
         self._released = asyncio.Event()
         self._holding = threading.Event()
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:

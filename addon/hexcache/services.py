@@ -1,0 +1,55 @@
+"""What runs beside the proxy's listeners: the status port and the control socket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from hexcache.assembly import Parts
+from hexcache.control import Control
+from hexcache.errors import HexcacheError
+from hexcache.settings import Address
+from hexcache.status import Readiness, Status
+
+
+class Services:
+    """`what_is_missing` says in a few words why the proxy's own listeners don't answer, or nothing
+    if they do."""
+
+    def __init__(self, parts: Parts, what_is_missing: Callable[[], str]) -> None:
+        self._parts = parts
+        self._what_is_missing = what_is_missing
+        self._control = Control(parts.settings.data, parts.engine)
+        self._status: Status | None = None
+        if parts.settings.listen.status is not None:
+            self._status = Status(parts.settings.listen.status, parts.authority, self._readiness)
+
+    @property
+    def status_addresses(self) -> list[Address]:
+        """Where the status port really is."""
+        return self._status.addresses if self._status else []
+
+    async def start(self) -> None:
+        """Raises HexcacheError; then nothing is left open."""
+        try:
+            if self._status is not None:
+                await self._status.start()
+            await self._control.start()
+        except HexcacheError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._control.close)
+            if self._status is not None:
+                stack.push_async_callback(self._status.close)
+
+    async def _readiness(self) -> Readiness:
+        why = self._what_is_missing()
+        if not why:
+            try:
+                await self._parts.store.check_writable()
+            except HexcacheError as error:
+                why = str(error)
+        return Readiness(why, self._parts.engine.offline, self._parts.upstream.statistics())

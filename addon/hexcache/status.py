@@ -1,0 +1,136 @@
+"""Health, and the CA's certificate, by plain HTTP. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from hexcache.authority import Authority
+from hexcache.errors import HexcacheError, ListenError
+from hexcache.settings import Address
+
+_PEM = "application/x-pem-file"
+# A browser is to show these, and to do nothing else with them.
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_CLOSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`why` says what keeps this Hexcache from answering clients; empty if nothing does. What is
+    stored can be served without `upstream` (see `Upstream.statistics`)."""
+
+    why: str
+    offline: bool
+    upstream: dict[str, dict[str, object]]
+
+    @property
+    def degraded(self) -> bool:
+        """Whether only a part of what is asked for can be had."""
+        return self.offline or not all(state["up"] for state in self.upstream.values())
+
+    def report(self) -> dict[str, Any]:
+        """What /readyz says."""
+        if self.why:
+            return {"ready": False, "why": self.why}
+        return {
+            "ready": True,
+            "degraded": self.degraded,
+            "offline": self.offline,
+            "upstream": self.upstream,
+        }
+
+
+class Status:
+    """A listener at `address`, once it is started. `readiness` is asked at each /readyz."""
+
+    def __init__(
+        self, address: Address, authority: Authority, readiness: Callable[[], Awaitable[Readiness]]
+    ) -> None:
+        self._address = address
+        self._readiness = readiness
+        self._app = web.Application(client_max_size=0)
+        self._app.on_response_prepare.append(_finish)
+        self._app.router.add_get("/healthz", _health)
+        self._app.router.add_get("/readyz", self._ready)
+        for path in (authority.certificate_path, authority.bundle_path):
+            self._app.router.add_get(f"/{path.name}", _file(path))
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it really listens."""
+        return [Address(*a[:2]) for a in self._runner.addresses] if self._runner else []
+
+    async def start(self) -> None:
+        """Raises ListenError."""
+        self._runner = web.AppRunner(
+            self._app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
+        )
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, *self._address).start()
+        except OSError as error:
+            await self.close()
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenError(f"listen.status: can't listen on {self._address}: {reason}") from None
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        readiness = await self._readiness()
+        return web.json_response(readiness.report(), status=503 if readiness.why else 200)
+
+
+async def _health(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def serve(_: web.Request) -> web.Response:
+        try:
+            body = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise web.HTTPInternalServerError(text=f"{path.name}: {error.strerror}\n") from None
+        return web.Response(body=body, content_type=_PEM)
+
+    return serve
+
+
+async def _finish(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+    response.headers.pop("Server", None)
+
+
+async def ask_health(address: Address, seconds: float = 3.0) -> None:
+    """Ask /healthz of a server that listens at `address`. Raises HexcacheError if it isn't well."""
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.get(f"http://{address.reachable}/healthz", allow_redirects=False) as response,
+        ):
+            status = response.status
+    except TimeoutError:
+        raise HexcacheError(f"{address} gives no answer within {seconds:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        os_error = getattr(error, "os_error", None)
+        reason = os.strerror(os_error.errno) if os_error and os_error.errno else str(error)
+        raise HexcacheError(f"no Hexcache answers at {address} (listen.status): {reason}") from None
+    if status != 200:
+        raise HexcacheError(f"{address} answers {status}")
