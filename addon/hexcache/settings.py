@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -319,14 +320,22 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path}: {key} is not a setting; proxy.yaml lists them all", where=where, key=key
             )
     # A section whose settings are all commented out is an empty one.
-    return {key: {} if value is None else value for key, value in content.items()}
+    return {
+        key: {} if value is None and _is_section(Settings.model_fields[key]) else value
+        for key, value in content.items()
+    }
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
 
 
 def _variables() -> Iterator[str]:
     """Every environment variable that Hexcache reads."""
     yield CONFIG_VARIABLE
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if _is_section(field):
+            assert field.annotation is not None
             for key in field.annotation.model_fields:
                 yield f"{_PREFIX}{name.upper()}__{key.upper()}"
         else:
