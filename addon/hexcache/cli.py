@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hexcache import __version__, control, status
+from hexcache.clients import Format, client_environment, notes, render
 from hexcache.errors import HexcacheError
 from hexcache.server import serve as run_server
 from hexcache.settings import load
@@ -95,3 +96,30 @@ def health(config: Path | None) -> None:
     else:
         asyncio.run(control.ask(settings.data, "GET", "/health"))
     click.echo("ok")
+
+
+@main.command(epilog='Example: eval "$(hexcache env)"')
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([form.value for form in Format]),
+    default=Format.SHELL.value,
+    show_default=True,
+    help="shell: to eval. docker: for a Dockerfile. compose: for a service of a compose file. "
+    'github-actions: to append to "$GITHUB_ENV".',
+)
+@click.option(
+    "--host",
+    metavar="HOST",
+    help="How clients call the machine that Hexcache runs on (default: this machine, in docker and "
+    "compose `hexcache`).",
+)
+@config_option
+def env(form: str, host: str | None, config: Path | None) -> None:
+    """Print what mix, mix local.hex, rebar3 and Gleam have to set to use this Hexcache."""
+    wanted = Format(form)
+    client = client_environment(load(config), wanted, host)
+    click.echo(render(client, wanted), nl=False)
+    if wanted is Format.GITHUB_ACTIONS:
+        for note in notes(client):
+            click.echo(note, err=True)
