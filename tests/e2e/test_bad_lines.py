@@ -233,8 +233,8 @@ def test_a_body_damaged_on_our_disk(
         name = path.split("/")[2].partition("-")[0]
         assert name not in project.fetched()
         assert re.search(f"{name}.* is damaged or gone: dropped", proxy.log)
-    until_back(proxy)
     world.upstream.requests.clear()
+    until_back(proxy)
     succeeds(project, proxy, OLD)
     assert world.upstream.count(path, status=200) == 1
     assert world.upstream.count("/tarballs") <= 1
