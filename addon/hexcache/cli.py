@@ -111,7 +111,7 @@ def health(config: Path | None) -> None:
 @click.option(
     "--host",
     metavar="HOST",
-    help="How clients call the machine that Hexcache runs on (default: this machine, in docker and "
+    help="How clients call the machine that Hexcache runs on (default: this machine, in "
     "compose `hexcache`).",
 )
 @config_option

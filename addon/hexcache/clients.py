@@ -27,9 +27,15 @@ class Format(StrEnum):
     GITHUB_ACTIONS = "github-actions"
 
     @property
-    def in_containers(self) -> bool:
-        """Whether the client is a container beside ours, rather than this machine."""
+    def mounts(self) -> bool:
+        """Whether the client finds the certificates where README mounts them."""
         return self in (Format.DOCKER, Format.COMPOSE)
+
+    @property
+    def names_service(self) -> bool:
+        """Whether Hexcache has a name there. A build is on no network of ours: it uses the host's,
+        with `--network host`."""
+        return self is Format.COMPOSE
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,12 @@ def client_environment(settings: Settings, form: Format, host: str | None) -> Cl
         raise SettingsError("--host: a name or an IP address is wanted, without a port")
 
     def url(address: Address) -> str:
-        name = host or (_SERVICE if form.in_containers else None)
+        name = host or (_SERVICE if form.names_service else None)
         at = f"{bracketed(name)}:{address.port}" if name else address.reachable
         return f"http://{at}"
 
     here = settings.publish_ca or settings.data / "ca"
-    directory: PurePosixPath | Path = _MOUNT if form.in_containers else here
+    directory: PurePosixPath | Path = _MOUNT if form.mounts else here
     found = ClientEnvironment(
         proxy=url(settings.listen.proxy),
         mirror=url(settings.listen.mirror) if settings.listen.mirror else None,
@@ -122,6 +128,8 @@ def _shell(client: ClientEnvironment) -> Iterator[str]:
 def _docker(client: ClientEnvironment) -> Iterator[str]:
     # https://docs.docker.com/reference/dockerfile/#arg: set while building, gone from the image.
     yield "# In a Dockerfile, below FROM: for this build only, and --build-arg changes them."
+    yield "# Build with --network host --secret id=hexcache-ca,src=ca-bundle.pem; RUN takes"
+    yield f"# --mount=type=secret,id=hexcache-ca,target={client.bundle},mode=0444"
     for name, value in client.variables.items():
         yield f"ARG {name}={_dockerfile(value)}"
     yield from (f"# {note}" for note in notes(client))
