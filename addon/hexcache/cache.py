@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +16,18 @@ from hexcache.fetches import Fetches
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
 from hexcache.landing import Landings
-from hexcache.messages import Content, Outcome, Reply, Request, read
+from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 from hexcache.pace import Pace
 from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
-from hexcache.registry import KeyRing
 from hexcache.replies import Found, Refused, Replies
-from hexcache.resources import Kind, Resource
+from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
 from hexcache.transfer import Transfers
+from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -43,8 +45,7 @@ class Engine:
         store: Store,
         upstream: Upstream,
         *,
-        keys: KeyRing,
-        builds_keys: KeyRing,
+        trust: Trust,
         clock: Callable[[], float],
         pace: Pace | None = None,
     ) -> None:
@@ -64,8 +65,8 @@ class Engine:
         self._refresher = Refresher(
             store,
             Transfers(upstream, store.spool, give_up=give_up, pace=pace),
-            keys=keys if cache.verify else None,
-            builds_keys=builds_keys if cache.verify else None,
+            keys=trust.registry,
+            builds_keys=trust.builds,
             clock=clock,
         )
         self._pictures = Pictures(store, self._refresher)
@@ -116,7 +117,7 @@ class Engine:
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
             try:
-                found = await self._find(resource, request)
+                found = await self._look_up(resource, request)
                 if isinstance(found, Reply):
                     return found
                 if isinstance(found, Found):
@@ -128,15 +129,44 @@ class Engine:
                     return reply
             except StoreError as error:
                 found = Refused(503, str(error))
-            except VerificationError as error:
-                found = Refused(502, str(error))
-            except UpstreamError as error:
-                answered = error.status is not None or error.final
-                found = Refused(502 if answered else 504, str(error))
             return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
         )
+
+    async def ensure(self, resource: Resource, *, itself: bool = False) -> Found | Refused:
+        """Have `resource` in the store as if a client had asked for it, its body left alone;
+        `itself`: upstream is asked about this very thing. Never raises for anything that upstream
+        did."""
+        wishes = Headers((("cache-control", "no-cache"),)) if itself else Headers()
+        host = BUILDS_HOST if resource.origin is Origin.BUILDS else REPO_HOST
+        request = Request(method="HEAD", host=host, target=resource.path, headers=wishes)
+        try:
+            found = await self._look_up(resource, request)
+        except StoreError as error:
+            return Refused(503, str(error))
+        assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
+        return found
+
+    async def until_reachable(self, resource: Resource, seconds: float) -> bool:
+        """Whether upstream may be asked for it, after waiting that long for its return."""
+        if self.offline:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._upstream.is_down(resource.origin):
+                    await self._upstream.wait_for_change(seconds)
+        return not self._upstream.is_down(resource.origin)
+
+    async def _look_up(self, resource: Resource, request: Request) -> Found | Refused | Reply:
+        """Raises StoreError."""
+        try:
+            return await self._find(resource, request)
+        except VerificationError as error:
+            return Refused(502, str(error))
+        except UpstreamError as error:
+            answered = error.status is not None or error.final
+            return Refused(502 if answered else 504, str(error))
 
     def _network(self, resource: Resource) -> Network:
         if self.offline:

@@ -70,6 +70,10 @@ class ControlError(HexcacheError):
     """A command for a running server that can't be given, or the server's refusal."""
 
 
+class NoServerError(ControlError):
+    """No server runs with this data directory."""
+
+
 class LockFileError(HexcacheError):
     """A lock file that can't be read."""
 

@@ -20,12 +20,15 @@ from hexcache.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
+# Where in a store's directory the database is.
+ENTRIES = "entries"
+
 _HEX = "[0-9a-f]"
 _FILE_NAME = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
 # For how long something half done is worth keeping.
 _PARTIAL_SECONDS = 7 * 86400
 _DAMAGED_SECONDS = 7 * 86400
-_DAMAGED = "entries.damaged-"
+_DAMAGED = f"{ENTRIES}.damaged-"
 
 
 def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
@@ -51,7 +54,7 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
         (directory / "partial").mkdir(mode=0o700, exist_ok=True)
         _tidy(directory / "partial", older_than=now - _PARTIAL_SECONDS)
         _forget_damaged(directory, older_than=now - _DAMAGED_SECONDS)
-        return _open_cache(directory / "entries"), lock
+        return _open_cache(directory / ENTRIES), lock
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)
         raise StoreError(

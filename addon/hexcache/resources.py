@@ -165,6 +165,15 @@ def parse(host: str, target: str) -> Resource | None:
     return None
 
 
+def of_key(key: str) -> Resource | None:
+    """The resource whose `key` that is; None for what the store keeps beside them."""
+    for origin, host in ((Origin.REPO, REPO_HOST), (Origin.BUILDS, BUILDS_HOST)):
+        if key.startswith(f"{origin}/"):
+            resource = parse(host, key.removeprefix(origin))
+            return resource if resource is not None and resource.key == key else None
+    return None
+
+
 def _file(path: str) -> Resource:
     name = path.lstrip("/")
     if path.startswith("/installs/"):

@@ -240,6 +240,11 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     shutdown_grace: Duration = 10.0
 
+    @property
+    def cache_directory(self) -> Path:
+        """Where the store is."""
+        return self.data / "cache"
+
     @classmethod
     def settings_customise_sources(
         cls,

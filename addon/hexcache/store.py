@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import diskcache
 
@@ -30,7 +29,7 @@ from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError
 from hexcache.messages import Content
 from hexcache.opening import open_directory
-from hexcache.resources import Kind
+from hexcache.pins import Pins
 from hexcache.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -67,6 +66,7 @@ class Store:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="hexcache-store")
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, float] = {}
+        self.pins = Pins.load(directory)
         self._probed_at = -_PROBE_EVERY
         self._problem: str | None = None
         self.evictions = 0
@@ -107,16 +107,16 @@ class Store:
         Raises StoreError if it can't be read for a reason that isn't its own."""
         value = self._read_row(entry.body_key)
         if isinstance(value, bytes):
-            if len(value) == entry.size and _digest(value) == entry.sha256:
+            if entry.describes(value):
                 return Content(value)
         elif value is not None:
             good = False
             try:
                 if entry.size <= _HASH_IN_PLACE:
-                    good = _is_good(value, entry)
+                    good = entry.describes(value)
                 else:
                     loop = asyncio.get_running_loop()
-                    good = await loop.run_in_executor(None, _is_good, value, entry)
+                    good = await loop.run_in_executor(None, entry.describes, value)
             except OSError as error:
                 raise StoreError(f"the store can't be read: {error.strerror}") from None
             finally:
@@ -246,9 +246,7 @@ class Store:
             return
         with self._cache.transact():
             for entry in entries:
-                fields = asdict(entry)
-                del fields["key"]
-                self._cache.set(f"m:{entry.key}", json.dumps(fields).encode())
+                self._cache.set(f"m:{entry.key}", entry.encode())
 
     def _write_update(self, entries: Iterable[Entry]) -> None:
         """Meanwhile there may be another body: then what is known of the old one is of no use."""
@@ -285,8 +283,10 @@ class Store:
         return entry if entry is not None and entry.trust == self._trust else None
 
     def _evict(self, spare: set[str]) -> None:
-        """Delete tarballs and the like by last use, then registry entries, until there is room."""
+        """Delete tarballs and the like by last use, then registry entries, then what is pinned,
+        until there is room."""
         used = dict(self._used)
+        pinned = self.pins.keys
         rows = self._row_keys()
         try:
             entries = [
@@ -301,7 +301,9 @@ class Store:
         # Of another trust, or unreadable: of no use to anybody.
         good = {key for entry in entries for key in (f"m:{entry.key}", entry.body_key)}
         self._delete_rows([row for row in rows if row not in good])
-        entries.sort(key=lambda e: (e.kind.is_registry, used.get(e.key, e.used_at)))
+        entries.sort(
+            key=lambda e: (e.key in pinned, e.kind.is_registry, used.get(e.key, e.used_at))
+        )
         for entry in entries:
             if self._cache.volume() <= self._limit * _EVICT_TO:
                 break
@@ -334,12 +336,7 @@ class Store:
             if value is not None:
                 value.close()
             return None
-        try:
-            fields = json.loads(value)
-            entry = Entry(key=key, **{**fields, "kind": Kind(fields["kind"])})
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return None
-        return entry if entry.is_sound else None
+        return Entry.decode(key, value)
 
 
 def _guarded[T](function: Callable[..., T], *args: Any) -> T:
@@ -353,14 +350,3 @@ def _probe(path: Path) -> None:
     # A page: an empty file can be had on a full disk.
     path.write_bytes(bytes(4096))
     path.unlink()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _is_good(file: BinaryIO, entry: Entry) -> bool:
-    if os.fstat(file.fileno()).st_size != entry.size:
-        return False
-    digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # typeshed: no readinto
-    return digest.hexdigest() == entry.sha256

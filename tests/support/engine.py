@@ -15,6 +15,7 @@ from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 from support.clock import Clock
 from support.signing import Rel, signer
@@ -52,11 +53,16 @@ class Bench:
         self.fake = fake
         self.clock = clock
         keys = KeyRing([signer().public_key])
+        self.trust = (
+            Trust(keys, keys, keys.fingerprint)
+            if self.settings.cache.verify
+            else Trust(None, None, "unverified")
+        )
         self.store = Store.open(
             directory,
             limit=self.settings.cache.size_limit,
             clock=clock,
-            trust=keys.fingerprint if self.settings.cache.verify else "unverified",
+            trust=self.trust.name,
         )
         # No sleeps: what waits before it tries again tries at once.
         self.time = Clock(0.0)
@@ -66,8 +72,7 @@ class Bench:
             self.settings,
             self.store,
             self.upstream,
-            keys=keys,
-            builds_keys=keys,
+            trust=self.trust,
             clock=clock,
             pace=pace,
         )
