@@ -135,7 +135,10 @@ class _Work:
     async def _alone(self, name: str, index: int) -> tuple[Mapping[str, str], str]:
         text = self._universe.version_text(name, index)
         solution, problem = await self._solved({name: outside(1 << index, f"== {text}")})
-        return solution, problem and f"{name} {text}: {problem}"
+        if not problem:
+            return solution, ""
+        release = f"{name} {text}"
+        return solution, problem if problem.startswith(f"{release} ") else f"{release}: {problem}"
 
     def _projects(self, wishes: Sequence[Wish]) -> list[dict[str, Edge]]:
         """Wishes for different packages together. Those for the same one are alternatives: the

@@ -24,7 +24,7 @@ from hexcache.resources import PUBLIC_REPOSITORY
 # Decisions before giving up. A Phoenix application with everything takes about 60.
 MAX_STEPS = 20_000
 # Decisions between two pauses, a few milliseconds.
-_PAUSE = 128
+_PAUSE = 32
 
 # Sets of a package's versions are integers: bit n is the n-th version in the order of preference.
 type Mask = int

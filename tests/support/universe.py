@@ -32,8 +32,10 @@ def package(name: str, releases: Mapping[str, Needs]) -> Package:
 
 NAMES = ("aa", "bb", "cc", "dd", "ee", "ff")
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "2.0.0", "2.1.0", "3.0.0-dev")
-REQUIREMENTS = ("~> 1.0", "~> 2.0", ">= 0.0.0", "~> 1.1", "< 2.0.0", ">= 1.1.0", "== 1.0.0")
-REQUIREMENTS += ("~> 1.0 or ~> 2.1", "> 2.0.0", "~> 3.0-dev", "~> 1.2-rc")
+REQUIREMENTS = (
+    *("~> 1.0", "~> 2.0", ">= 0.0.0", "~> 1.1", "< 2.0.0", ">= 1.1.0", "== 1.0.0"),
+    *("~> 1.0 or ~> 2.1", "> 2.0.0", "~> 3.0-dev", "~> 1.2-rc"),
+)
 
 
 def random_spec(ours: random.Random, *, optional: bool = True) -> Spec:
