@@ -11,7 +11,7 @@ import pytest
 from hexcache import completeness, lockfiles
 from hexcache.library import Library
 from hexcache.lockfiles import LockFile
-from hexcache.settings import Settings
+from hexcache.settings import Settings, UpstreamSettings
 from support.engine import Bench, Make
 from support.signing import Rel, signer
 
@@ -51,7 +51,7 @@ def library(world: Bench, tmp_path: Path) -> Iterator[Library]:
     key.write_text(signer().public_key)
     # The store of the bench is where a server's would be.
     (tmp_path / "cache").symlink_to(tmp_path / "store")
-    with Library(Settings(data=tmp_path, upstream={"public_key": key})) as library:
+    with Library(Settings(data=tmp_path, upstream=UpstreamSettings(public_key=key))) as library:
         yield library
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 from hexcache import completeness, resources, tools
 from hexcache.assembly import Core
 from hexcache.entries import Entry
-from hexcache.errors import ControlError, OfflineError, RequirementError, StoreError
+from hexcache.errors import ControlError, OfflineError, RequirementError, StoreError, UpstreamError
 from hexcache.jobs import Event, Order, Report
 from hexcache.lockfiles import LockedRelease
 from hexcache.messages import Outcome, read
@@ -128,7 +128,7 @@ async def warm(
         if demand.wishes:
             tasks.create_task(run.wished(demand))
         if demand.tools:
-            for csv in tools.CSVS:
+            for csv in tools.lists():
                 tasks.create_task(run.tool(csv))
     await run.pin(demand.label, [resource.key for resource in run.held])
     run.look_again()
@@ -197,7 +197,7 @@ class _Run:
         """Releases by name, with what they depend on."""
 
         async def look_up(name: str) -> Package | None:
-            return await self._package(resources.package(name), missing_is_fine=True)
+            return await self._package(resources.package(name), by_resolver=True)
 
         resolution = await resolve(
             demand.wishes, look_up, latest=demand.latest, all_versions=demand.all_versions
@@ -227,8 +227,8 @@ class _Run:
         if body is None:
             self._fail(csv, "its stored copy is damaged")
             return
-        text = (await read(body)).decode("utf-8", "replace")
-        await asyncio.gather(*(self._need(each) for each in tools.files_of(csv, text)))
+        files = tools.files(csv, await read(body))
+        await asyncio.gather(*(self._need(each) for each in files))
 
     def look_again(self) -> None:
         """What came first may have had to make room for what came last."""
@@ -236,8 +236,8 @@ class _Run:
             if self._core.store.get(resource.key) is None:
                 self._fail(resource, "it didn't fit: raise cache.size_limit")
 
-    async def _package(self, about: Resource, *, missing_is_fine: bool = False) -> Package | None:
-        entry = await self._need(about, missing_is_fine=missing_is_fine)
+    async def _package(self, about: Resource, *, by_resolver: bool = False) -> Package | None:
+        entry = await self._need(about, by_resolver=by_resolver)
         if entry is None:
             return None
         try:
@@ -250,27 +250,30 @@ class _Run:
         return package
 
     async def _need(
-        self, resource: Resource, *, itself: bool = False, missing_is_fine: bool = False
+        self, resource: Resource, *, itself: bool = False, by_resolver: bool = False
     ) -> Entry | None:
-        """The entry of a resource that is stored now; None, and a failure, if it can't be had.
-        Each resource is asked for once, unless it is about `itself`."""
+        """The entry of a resource that is stored now; None, and a failure, if it can't be had: the
+        resolver names its failures itself, so it gets an UpstreamError. Each resource is asked for
+        once, unless it is about `itself`."""
         task = self._asked.get(resource)
         if task is None or (itself and task.done()):
             first = task is None
-            task = asyncio.ensure_future(self._bring(resource, itself, missing_is_fine, first))
+            task = asyncio.ensure_future(self._bring(resource, itself, by_resolver, first))
             self._asked[resource] = task
             self._report({"event": "total", "count": len(self._asked)})
         return await task
 
     async def _bring(
-        self, resource: Resource, itself: bool, missing_is_fine: bool, first: bool
+        self, resource: Resource, itself: bool, by_resolver: bool, first: bool
     ) -> Entry | None:
         async with self._turns:
             if self._before_each is not None:
                 await self._before_each()
             found = await self._ensure(resource, itself)
         if isinstance(found, Refused):
-            if found.status == 404 and (missing_is_fine or resource.kind in _MAY_BE_MISSING):
+            if by_resolver and found.status != 404:
+                raise UpstreamError(found.reason, status=found.status)
+            if found.status == 404 and (by_resolver or resource.kind in _MAY_BE_MISSING):
                 self._report({"event": "have", "subject": str(resource), "outcome": "none"})
             else:
                 self._fail(resource, found.reason)

@@ -13,25 +13,19 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import World
+from support.locks import rebar_lock
 from support.rebar3 import Rebar3Project
 from support.running import Running, run_hexcache
 from support.upstream import hold
 
-FILES = {"alpha", "beta", "gamma"}
+NEWEST = {"alpha": "1.1.0", "beta": "1.0.0", "gamma": "0.1.0"}
+FILES = set(NEWEST)
 
 
 @pytest.fixture
-def lock(world: World, hexcache: Callable[..., Running], tmp_path: Path) -> Path:
-    """The rebar.lock of a project, made by rebar3 through another Hexcache."""
-    proxy = hexcache()
-    project = world.rebar3(proxy.bundle)
-    result = project.get_deps(proxy=proxy.proxy)
-    assert result.returncode == 0, result.stdout
-    made = tmp_path / "rebar.lock"
-    made.write_bytes((project.directory / "rebar.lock").read_bytes())
-    proxy.stop()
-    world.upstream.requests.clear()
-    return made
+def lock(world: World, tmp_path: Path) -> Path:
+    """The rebar.lock of a project that needs all three."""
+    return rebar_lock(tmp_path / "rebar.lock", world.repository, NEWEST)
 
 
 @pytest.fixture
