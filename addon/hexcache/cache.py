@@ -22,6 +22,7 @@ from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
+from hexcache.registry import Package
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
@@ -147,6 +148,11 @@ class Engine:
             return Refused(503, str(error))
         assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
         return found
+
+    async def package(self, entry: Entry) -> Package | None:
+        """The decoded registry entry that `ensure` found; None if its body is damaged. Raises
+        StoreError."""
+        return await self._refresher.package(entry)
 
     async def until_reachable(self, resource: Resource, seconds: float) -> bool:
         """Whether upstream may be asked for it, after waiting that long for its return."""

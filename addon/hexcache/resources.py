@@ -114,6 +114,7 @@ def csv_of(signature: Resource) -> Resource:
 # A package is `[a-z][a-z0-9_]*` on hex.pm (hexpm, Package.changeset); self-hosted repositories
 # had capitals. Neither has a dash: the first one ends the name.
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
+PACKAGE_NAME = re.compile(_NAME)
 _VERSION = r"[0-9A-Za-z][0-9A-Za-z.+-]*"
 _PACKAGE = re.compile(rf"/packages/({_NAME})")
 _TARBALL = re.compile(rf"/tarballs/({_NAME})-({_VERSION})\.tar")

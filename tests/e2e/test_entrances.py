@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from e2e.conftest import World
 from support.http import Got, curl
-from support.running import Running, free_ports
+from support.running import Running, free_ports, run_hexcache
 
 TARBALL = "/tarballs/gamma-0.1.0.tar"
 
 
 def command(running: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hexcache", *arguments, "--config", str(running.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_hexcache(*arguments, config=running.config)
 
 
 def ready(running: Running) -> Got:
