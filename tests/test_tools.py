@@ -12,7 +12,7 @@ from hexcache import resources, tools
 from hexcache.resources import Kind, Resource
 from support import elixir
 
-HEX_OLD, REBAR_OLD, HEX, REBAR = tools.lists()
+HEX_OLD, REBAR_OLD, HEX, REBAR = tools.CSVS
 
 OLD = """\
 0.5.0,aa,1.0.0,1.1.0
@@ -35,19 +35,18 @@ NEW = """\
 """
 
 
-def paths(csv: Resource, text: str | bytes) -> list[str]:
-    content = text if isinstance(text, bytes) else text.encode()
-    return [each.path.removeprefix("/installs/") for each in tools.files(csv, content)]
+def paths(csv: Resource, text: str) -> list[str]:
+    return [each.path.removeprefix("/installs/") for each in tools.files_of(csv, text)]
 
 
 def test_the_lists_are_resources_that_clients_ask_for() -> None:
-    assert [each.path for each in tools.lists()] == [
+    assert [each.path for each in tools.CSVS] == [
         "/installs/hex-1.x.csv",
         "/installs/rebar3-1.x.csv",
         "/installs/hex.csv",
         "/installs/rebar.csv",
     ]
-    for each in tools.lists():
+    for each in tools.CSVS:
         assert resources.parse(resources.BUILDS_HOST, each.path) == each
     # Hex's update check, at the other host.
     assert resources.parse(resources.REPO_HOST, "/installs/hex-1.x.csv") == HEX_OLD
@@ -62,7 +61,7 @@ def test_the_last_row_that_fits_counts_for_each_elixir() -> None:
         "1.14.0/hex-2.5.1.ez",
         "1.16.0/hex-2.5.1.ez",
     ]
-    assert {each.kind for each in tools.files(HEX_OLD, OLD.encode())} == {Kind.INSTALL}
+    assert {each.kind for each in tools.files_of(HEX_OLD, OLD)} == {Kind.INSTALL}
 
 
 def test_from_elixir_1_18_4_otp_counts_too() -> None:
@@ -88,17 +87,15 @@ def test_rebar3() -> None:
 
 
 def test_what_makes_no_sense_is_left_out() -> None:
-    junk = b"\n\n,,\nx\n2.0.0\n2.0.0,a\n1,a,1.0.0\n2.0.0,a,../..\n\xff,a,1.0.0\n<html>,a,1.0.0,9\n"
-    assert paths(HEX_OLD, junk + b"2.0.0,a,1.0.0\r\n") == ["1.0.0/hex-2.0.0.ez"]
-    assert paths(HEX, junk + b"2.0.0,a,1.0.0,x\n2.0.0,a,1.0.0,26\n") == [
-        "1.0.0/hex-2.0.0-otp-26.ez"
-    ]
+    junk = "\n\n,,\nx\n2.0.0\n2.0.0,a\n1,a,1.0.0\n2.0.0,a,../..\n\ufffd,a,1.0.0\n<html>,a,1.0.0,9\n"
+    assert paths(HEX_OLD, junk + "2.0.0,a,1.0.0\r\n") == ["1.0.0/hex-2.0.0.ez"]
+    assert paths(HEX, junk + "2.0.0,a,1.0.0,x\n2.0.0,a,1.0.0,26\n") == ["1.0.0/hex-2.0.0-otp-26.ez"]
     assert paths(resources.signature_of(HEX), NEW) == []
 
 
-@given(st.binary() | st.text("120.,ax\n-/").map(str.encode), st.sampled_from(tools.lists()))
-def test_any_content_gives_files_that_can_be_asked_for(content: bytes, csv: Resource) -> None:
-    for each in tools.files(csv, content):
+@given(st.text() | st.text("120.,ax\n-/"), st.sampled_from(tools.CSVS))
+def test_any_content_gives_files_that_can_be_asked_for(text: str, csv: Resource) -> None:
+    for each in tools.files_of(csv, text):
         assert resources.parse(resources.BUILDS_HOST, each.path) == each
 
 

@@ -68,7 +68,8 @@ def test_packages_as_the_docker_fork_of_mini_repo_took_them() -> None:
     assert allowed(phoenix) == ["1.5.6"]
     assert pre.name == "plug"
     assert allowed(pre) == ["2.0.0-rc.1"]
-    assert pre.source == "plug-2.0.0-rc.1"
+    # It goes to the server as its source.
+    assert parse_wish(pre.source) == pre
     assert parse_packages(" ") == ()
 
 
@@ -102,3 +103,4 @@ def test_any_text_is_a_wish_or_one_line(text: str) -> None:
         else:
             wishes = (found,) if isinstance(found, Wish) else found
             assert all(wish.source.isprintable() for wish in wishes)
+            assert all(parse_wish(wish.source) == wish for wish in wishes)

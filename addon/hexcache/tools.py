@@ -39,20 +39,18 @@ _LISTS = (
 )
 
 
-def lists() -> tuple[Resource, ...]:
-    """The CSV files of all generations. Each has its signature beside it
-    (`resources.signature_of`)."""
-    return tuple(Resource(Kind.CSV, each.path, each.path.lstrip("/")) for each in _LISTS)
+# Of all generations. Each has its signature beside it (`resources.signature_of`).
+CSVS = tuple(Resource(Kind.CSV, each.path, each.path.lstrip("/")) for each in _LISTS)
 
 
-def files(csv: Resource, content: bytes) -> tuple[Resource, ...]:
+def files_of(csv: Resource, text: str) -> tuple[Resource, ...]:
     """What Mix would fetch by a list, for every Elixir and Erlang/OTP that it makes a difference
-    for, in the order of the list; nothing for a list that isn't one of `lists()`. Rows that make
-    no sense are left out."""
+    for, in the order of the list; nothing for a list that isn't one of CSVS. Rows that make no
+    sense are left out."""
     layout = next((each for each in _LISTS if each.path == csv.path), None)
     if layout is None:
         return ()
-    rows = [row for line in content.split(b"\n") if (row := _row(line, layout)) is not None]
+    rows = [row for line in text.split("\n") if (row := _row(line, layout)) is not None]
     elixirs = {elixir for row in rows for _, elixir in row.elixirs}
     otps = {row.otp for row in rows}
     chosen = {build for elixir in elixirs for otp in otps if (build := _latest(rows, elixir, otp))}
@@ -94,18 +92,18 @@ def _latest(rows: list[_Row], elixir: Version, otp: str) -> _Build | None:
     return next((build for build in builds if build is not None), None)
 
 
-def _row(line: bytes, layout: _List) -> _Row | None:
+def _row(line: str, layout: _List) -> _Row | None:
     try:
-        version, _, *columns = line.decode("ascii").strip().split(",")
+        version, _, *columns = line.strip().split(",")
         Version.parse(version)
         otp = ""
         if layout.by_otp:
             elixir, otp, *_ = columns
             columns = [elixir]
-            if not otp.isdecimal():
+            if not (otp.isascii() and otp.isdecimal()):
                 return None
         elixirs = tuple((text, Version.parse(text)) for text in columns if text)
-    except (ValueError, RequirementError):  # too few columns, no ASCII, or no version
+    except (ValueError, RequirementError):  # too few columns, or no version
         return None
     return _Row(version, elixirs, otp) if elixirs else None
 

@@ -12,7 +12,8 @@ from hexcache.resources import PACKAGE_NAME
 
 @dataclass(frozen=True)
 class Wish:
-    """`requirement` None: whatever is newest. `source` is how it was written, fit for a message."""
+    """`requirement` None: whatever is newest. `source` is how it is written for `parse_wish`, fit
+    for a message."""
 
     name: str
     requirement: Requirement | None
@@ -34,7 +35,7 @@ def parse_wish(text: str) -> Wish:
         raise RequirementError(f"{_shown(text)} names no package: {_HOW}")
     name, version, requirement = match.groups()
     if version is not None:
-        return _release(name, version, source)
+        return _release(name, version)
     requirement = requirement.strip()
     return Wish(name, Requirement.parse(requirement) if requirement else None, source)
 
@@ -53,11 +54,12 @@ def _package(word: str) -> Wish:
             f"{_shown(word)} names no package: write names between spaces, each with an optional "
             "-VERSION, for instance decimal phoenix-1.5.6"
         )
-    return _release(name, version, word) if dash else Wish(name, None, word)
+    return _release(name, version) if dash else Wish(name, None, name)
 
 
-def _release(name: str, version: str, source: str) -> Wish:
-    return Wish(name, Requirement.parse(f"== {Version.parse(version)}"), source)
+def _release(name: str, version: str) -> Wish:
+    parsed = Version.parse(version)
+    return Wish(name, Requirement.parse(f"== {parsed}"), f"{name}@{parsed}")
 
 
 def _shown(text: str) -> str:
