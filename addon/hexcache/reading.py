@@ -67,9 +67,10 @@ class StoreReader:
         return [entry for entry in found if entry is not None]
 
     def bytes_stored(self) -> int:
-        """What all bodies take on the disk. Raises StoreError."""
-        rows = self._rows("1", columns="coalesce(sum(coalesce(size, length(value))), 0)")
-        return int(next(iter(rows), (0,))[0] or 0)
+        """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
+        size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+        rows = self._rows("1", columns=f"{size} + coalesce(sum(size), 0)")
+        return int(rows[0][0] or 0) if rows else 0
 
     def has_body(self, entry: Entry) -> bool:
         """Whether a body of the right size is there, its content not looked at. Raises
