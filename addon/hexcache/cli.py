@@ -13,7 +13,6 @@ import click
 from hexcache import __version__, control, status
 from hexcache.clients import Format, client_environment, notes, render
 from hexcache.errors import HexcacheError
-from hexcache.server import serve as run_server
 from hexcache.settings import load
 
 config_option = click.option(
@@ -62,6 +61,10 @@ def main() -> None:
 @click.option("--offline", is_flag=True, help="Ask nothing of Hex: serve what is stored.")
 def serve(config: Path | None, offline: bool) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
+    # mitmproxy takes a second to import. Nobody else is to wait for it: Docker asks for `health`
+    # every 30 s.
+    from hexcache.server import serve as run_server
+
     settings = load(config, {"offline": True} if offline else None)
     sys.exit(run_server(settings))
 

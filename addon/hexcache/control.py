@@ -10,13 +10,16 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 
-from hexcache.cache import Engine
 from hexcache.errors import ControlError
+
+if TYPE_CHECKING:
+    # The commands that ask are to start fast.
+    from hexcache.cache import Engine
 
 logger = logging.getLogger(__name__)
 

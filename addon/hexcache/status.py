@@ -7,14 +7,17 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
 
-from hexcache.authority import Authority
 from hexcache.errors import HexcacheError, ListenError
 from hexcache.settings import Address
+
+if TYPE_CHECKING:
+    # `ask_health` is to start fast.
+    from hexcache.authority import Authority
 
 _PEM = "application/x-pem-file"
 # A browser is to show these, and to do nothing else with them.
