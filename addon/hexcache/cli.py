@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hexcache import __version__, control, status
 from hexcache.clients import Format, client_environment, notes, render
 from hexcache.errors import HexcacheError
 from hexcache.settings import load
+from hexcache.signals import end_at_once
 
 config_option = click.option(
     "--config",
@@ -61,6 +63,8 @@ def main() -> None:
 @click.option("--offline", is_flag=True, help="Ask nothing of Hex: serve what is stored.")
 def serve(config: Path | None, offline: bool) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
+    # Until the server has its own handlers; on a slow disk that may take a while.
+    end_at_once(signal.SIGTERM)
     # mitmproxy takes a second to import. Nobody else is to wait for it: Docker asks for `health`
     # every 30 s.
     from hexcache.server import serve as run_server

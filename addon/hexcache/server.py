@@ -23,6 +23,7 @@ from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
 from hexcache.settings import Address, LogSettings, Settings, load
+from hexcache.signals import end_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
     running.shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+        end_at_once(number)
 
 
 def configure_logging(settings: LogSettings) -> None:
