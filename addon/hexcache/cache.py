@@ -113,7 +113,7 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                reason = "it is passed through, never stored, and Hexcache is offline"
+                reason = self._replies.offline(None)
                 return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):

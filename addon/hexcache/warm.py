@@ -128,7 +128,7 @@ async def warm(
         if demand.wishes:
             tasks.create_task(run.wished(demand))
         if demand.tools:
-            for csv in tools.lists():
+            for csv in tools.CSVS:
                 tasks.create_task(run.tool(csv))
     await run.pin(demand.label, [resource.key for resource in run.held])
     run.look_again()
@@ -227,8 +227,8 @@ class _Run:
         if body is None:
             self._fail(csv, "its stored copy is damaged")
             return
-        files = tools.files(csv, await read(body))
-        await asyncio.gather(*(self._need(each) for each in files))
+        text = (await read(body)).decode("utf-8", "replace")
+        await asyncio.gather(*(self._need(each) for each in tools.files_of(csv, text)))
 
     def look_again(self) -> None:
         """What came first may have had to make room for what came last."""

@@ -101,6 +101,12 @@ class TestHealth:
             hexcache(listen={"status": f"127.0.0.1:{port}"})
         assert "Traceback" not in str(caught.value)
 
+    def test_asking_is_cheap(self) -> None:
+        """Docker does it every 30 s for as long as Hexcache runs."""
+        look = "import sys, hexcache.cli; print({'mitmproxy', 'cryptography'} & {*sys.modules})"
+        done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True)
+        assert done.stdout == b"set()\n"
+
     def test_off(self, hexcache: Callable[..., Running]) -> None:
         running = hexcache(listen={"status": "off"})
         assert "Health:" not in running.banner
