@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from e2e.conftest import OLD, World, living_world
 from support import clients
 from support.docker import readme_block
 from support.http import Got, curl
-from support.namespaces import Namespace, unavailable
+from support.namespaces import WAIT_SECONDS, Namespace, unavailable
 from support.repository import HexRepository
 from support.running import Running
 from support.upstream import CertificateAuthority, Upstream
@@ -29,6 +30,8 @@ NEAR, FAR = "203.0.113.254", "203.0.113.1"
 HEX, OTHER, NOBODY = FAR, "203.0.113.2", "203.0.113.3"
 # As README has it.
 PORT = 8085
+# Whoever asks there is not answered.
+DROP = "add table ip dead; add chain ip dead in { type filter hook input priority 0; policy drop; }"
 TARBALL = "/tarballs/gamma-0.1.0.tar"
 
 
@@ -57,6 +60,14 @@ class Network:
             far.settimeout(near.gettimeout())
             with far:
                 yield near, far
+
+    def wait_until_connecting(self) -> None:
+        """Return when the gateway is waiting for somebody's answer to a SYN."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        with self.gateway.entered():
+            # proc_net_tcp(5): the fourth column is the state, 2 is SYN_SENT.
+            while " 02 " not in Path("/proc/thread-self/net/tcp").read_text():
+                assert time.monotonic() < deadline
 
 
 @pytest.fixture
@@ -199,6 +210,38 @@ class TestHex:
                         raw.sendall(bytes([byte]))
                     incoming.write(raw.recv(65536))
 
+    def test_a_client_that_takes_its_time(
+        self, world: World, network: Network, running: Running
+    ) -> None:
+        """Its server was asked meanwhile whether it speaks first."""
+        with network.met(443) as (near, far):
+            context = ssl.create_default_context(cafile=str(running.ca))
+            with context.wrap_socket(near, server_hostname="repo.hex.pm") as tls:
+                tls.sendall(b"GET /names HTTP/1.1\r\nHost: repo.hex.pm\r\n\r\n")
+                assert received(tls, 15) == b"HTTP/1.1 200 OK"
+            assert far.recv(100) == b""
+
+    @pytest.mark.parametrize("port", [80, 443])
+    def test_a_client_that_takes_its_time_on_a_dead_line(
+        self, world: World, network: Network, running: Running, port: int
+    ) -> None:
+        """Nobody answers what was asked meanwhile."""
+        network.far.run("nft", DROP)
+        with network.client.connect(OTHER, port) as near:
+            network.wait_until_connecting()
+            if port == 443:
+                assert "repo.hex.pm" in certificate(near, "repo.hex.pm")
+                return
+            near.sendall(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n")
+            with network.far.listen(OTHER, port) as listener:
+                network.far.run("nft", "delete table ip dead")
+                said = b""
+                while not said:
+                    # What was begun before comes to nothing, if it comes.
+                    with listener.accept()[0] as far:
+                        said = received(far, 5)
+                assert said == b"GET /"
+
     def test_offline(
         self,
         world: World,
@@ -252,17 +295,25 @@ class TestOthers:
 
     @pytest.mark.parametrize("port", [80, 443])
     def test_another_protocol(self, network: Network, running: Running, port: int) -> None:
-        for said in (
-            b"SSH-2.0-x\r\n",
-            b"\0\1binary",
-        ):
+        """Also where its beginning could be one of HTTP or of TLS."""
+        for said in (b"SSH-2.0-x\r\n", b"\0\1binary", b"PING", b"GET ", b"\x16"):
             with network.met(port, said) as (near, far):
                 assert received(far, len(said)) == said
                 far.sendall(b"answer")
                 assert received(near, 6) == b"answer"
 
+    @pytest.mark.parametrize("port", [80, 443])
+    def test_a_server_that_speaks_first(
+        self, network: Network, running: Running, port: int
+    ) -> None:
+        with network.met(port) as (near, far):
+            far.sendall(b"220 welcome\r\n")
+            assert received(near, 13) == b"220 welcome\r\n"
+            near.sendall(b"GET / HTTP/1.1\r\nHost: repo.hex.pm\r\n\r\n")
+            assert received(far, 5) == b"GET /"
+
     def test_ends_of_one_direction(self, network: Network, running: Running) -> None:
-        for said in (b"\0\1all",):
+        for said in (b"\0\1all", b"PING"):
             with network.met(443, said) as (near, far):
                 near.shutdown(socket.SHUT_WR)
                 assert received(far, 100) == said
@@ -275,7 +326,7 @@ class TestEnds:
     def test_a_direct_connection_is_no_loop(
         self, world: World, network: Network, running: Running
     ) -> None:
-        for said in (b"\0\1\2", b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n"):
+        for said in (b"\0\1\2", b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n", b""):
             with network.client.connect(GATEWAY, PORT) as near:
                 near.sendall(said)
                 assert near.recv(100) == b""
@@ -291,7 +342,7 @@ class TestEnds:
     @pytest.mark.parametrize("address", [OTHER, NOBODY])
     def test_nobody_is_there(self, network: Network, running: Running, address: str) -> None:
         """A connection that is refused, an address that can't be reached."""
-        for said in (b"\0\1\2",):
+        for said in (b"\0\1\2", b""):
             with network.client.connect(address, 443) as near:
                 near.sendall(said)
                 assert near.recv(100) == b""
