@@ -1,330 +1,372 @@
-import re, pathlib
+"""The mitmproxy addon: hooks only. A flow becomes a Request, the engine's Reply goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from mitmproxy import connection, ctx, http, tls
+from mitmproxy.addons import proxyserver
+from mitmproxy.net.tls import starts_like_tls_record
+from mitmproxy.proxy import layer, mode_specs, server_hooks
+from mitmproxy.proxy.layers import ClientTLSLayer, TCPLayer
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.modes import HttpProxy, ReverseProxy
+from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from OpenSSL import SSL
+
+from hexcache import resources
+from hexcache.assembly import Parts
+from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
+from hexcache.errors import HexcacheError, UpstreamError
+from hexcache.gateway import Arrival, Gateway, Silence
+from hexcache.layers import Pull, PullingHttpLayer, leave
+from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.services import Services
+
+logger = logging.getLogger(__name__)
+access = logging.getLogger("hexcache.access")
+
+# How often a drain looks whether everything has been sent.
+_DRAIN_STEP = 0.02
+_FLUSH_EVERY = 60.0
 
 
-def sub(f, *pairs):
-    p = pathlib.Path(f)
-    s = p.read_text()
-    for a, b in pairs:
-        assert s.count(a) == 1, (f, a, s.count(a))
-        s = s.replace(a, b)
-    p.write_text(s)
+class HexProxy:
+    """Answers for Hex's hosts from the engine; everything else goes by untouched. `parts` is None
+    until the settings are known."""
+
+    def __init__(self) -> None:
+        self.parts: Parts | None = None
+        # None until they run.
+        self.services: Services | None = None
+        self.is_draining = False
+        self._in_flight = 0
+        # Clients whose HTTP layer is ours.
+        self._pulling: set[str] = set()
+        # Clients whose connection goes by untouched.
+        self._tunnelled: set[str] = set()
+        self._flusher: asyncio.Task[None] | None = None
+
+    def options(self) -> dict[str, object]:
+        """The mitmproxy options that this addon needs."""
+        assert self.parts is not None
+        settings = self.parts.settings
+        return {
+            "mode": modes(settings.listen),
+            # With "eager" a CONNECT needs the network even for what is stored.
+            "connection_strategy": "lazy",
+            "upstream_cert": False,
+            # On the TLS listener it may have to decide.
+            "keep_host_header": True,
+            # What a client may send; what it gets isn't held here.
+            "body_size_limit": "64m",
+            "confdir": str(self.parts.authority.certificate_path.parent),
+        }
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        """Our own HTTP layer, which streams; and inside a CONNECT to another host, what isn't TLS
+        is tunnelled untouched too."""
+        context, last = data.context, data.context.layers[-1]
+        if starts_like_tls_record(data.data_client()):
+            if isinstance(last, ReverseProxy):
+                data.layer = ClientTLSLayer(context)
+            return
+        mode = None
+        if isinstance(last, HttpProxy):
+            mode = HTTPMode.regular
+        elif isinstance(context.layers[0], ReverseProxy | Gateway):
+            mode = HTTPMode.transparent
+        elif isinstance(context.layers[0], HttpProxy) and context.server.address:
+            if resources.hex_host(context.server.address[0]) or context.client.tls:
+                mode = HTTPMode.transparent
+            else:
+                data.layer = TCPLayer(context, ignore=True)
+                self._tunnelled.add(context.client.id)
+        if mode is not None:
+            data.layer = PullingHttpLayer(context, mode)
+            self._pulling.add(context.client.id)
+
+    def client_connected(self, client: connection.Client) -> None:
+        if entrance(client.proxy_mode) is Entrance.TRANSPARENT:
+            handler = ctx.master.addons.get("proxyserver").connections[client.id]
+            context = handler.layer.context
+            context.layers.clear()
+            handler.layer = Gateway(context)
+
+    def hexcache_arrival(self, arrival: Arrival) -> None:
+        self._tunnelled.discard(arrival.client.id)
+        (self._tunnelled if arrival.tunnelled else self._pulling).add(arrival.client.id)
+
+    def hexcache_silence(self, silence: Silence) -> None:
+        """While offline nothing leaves that could be on its way to Hex."""
+        silence.may_go_on = self.parts is not None and not self.parts.engine.offline
+        if silence.may_go_on:
+            self._tunnelled.add(silence.client.id)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self._pulling.discard(client.id)
+        self._tunnelled.discard(client.id)
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Only Hex is intercepted: other hosts keep their certificates."""
+        context = data.context
+        if not isinstance(context.layers[0], HttpProxy) or context.server.address is None:
+            return  # TLS to one of our own listeners
+        # Either name will do: what means Hex must not leave from here unseen.
+        names = (data.client_hello.sni, context.server.address[0])
+        if not any(map(resources.hex_host, names)):
+            data.ignore_connection = True
+            self._tunnelled.add(context.client.id)
+
+    def tls_start_client(self, data: tls.TlsData) -> None:
+        if self.parts is None:
+            return
+        try:
+            data.ssl_conn = SSL.Connection(self.parts.authority.server_context())
+        except HexcacheError as error:
+            # mitmproxy then presents the expired chain, and the client refuses it.
+            logger.error("%s", error)
+            return
+        data.ssl_conn.set_accept_state()
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """mitmproxy connects for tunnels only: whatever else gets here would leave unverified."""
+        if data.client.id not in self._tunnelled:
+            data.server.error = "Hexcache fetches by itself"
+        elif data.server.address == _local_address(data.client):
+            # Not redirected: whoever connects to the gateway's own port would be sent back to it.
+            data.server.error = "this port is for redirected connections only"
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        # Proxy authentication answers by setting a response: that stands.
+        if flow.response or flow.error or not flow.live:
+            return
+        started = time.monotonic()
+        request = _request(flow)
+        try:
+            reply = await self._reply(request, flow)
+            pulled = not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling
+            # HTTP/1.0 knows no chunks: there the length has to be known beforehand.
+            if flow.request.http_version == "HTTP/1.0" and reply.content_length is None:
+                pulled = False
+            body = b"" if pulled else await read(reply.body)
+        except HexcacheError as error:
+            reply, pulled = _error(502, str(error), request), False
+            body = await read(reply.body)
+        except Exception as error:
+            # Without a response mitmproxy would ask the server itself.
+            logger.exception("%s failed:", _printable(request.target), exc_info=error)
+            reply, pulled = _error(500, "an error in Hexcache; its log has it", request), False
+            body = await read(reply.body)
+        if pulled:
+            flow.response = _response(reply, reply.content_length)
+            leave(flow, self._streamed(request, reply, started))
+            return
+        length = reply.content_length if request.method == "HEAD" else len(body)
+        flow.response = _response(reply, length, body)
+        _log(request, reply, len(body), time.monotonic() - started)
+
+    async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
+        if self.parts is None:
+            return _error(503, "Hexcache is shutting down", request)
+        if refused := refusal(flow, _printable(flow.request.pretty_host)):
+            return _error(*refused, request)
+        self._in_flight += 1
+        try:
+            return await self.parts.engine.get(request)
+        finally:
+            self._in_flight -= 1
+
+    async def _streamed(
+        self, request: Request, reply: Reply, started: float
+    ) -> AsyncGenerator[bytes]:
+        """The body, counted as in flight until it has been handed over, and logged then."""
+        sent, why = 0, "the client hung up"
+        self._in_flight += 1
+        try:
+            async for chunk in reply.body.chunks():
+                # An empty piece would be taken for the end.
+                if chunk:
+                    sent += len(chunk)
+                    yield chunk
+            if reply.content_length not in (None, sent):
+                raise UpstreamError("the body is shorter than was announced")
+            why = ""
+        except HexcacheError as error:
+            why = str(error)
+            raise
+        finally:
+            self._in_flight -= 1
+            if why:
+                reply = replace(reply, outcome=Outcome.ERROR, detail=f"broken off: {why}")
+            _log(request, reply, sent, time.monotonic() - started)
+
+    async def hexcache_pull(self, pull: Pull) -> None:
+        """The next piece of a body, when the client has taken most of those before."""
+        if pull.abandoned:
+            await pull.source.aclose()
+            return
+        handler = ctx.master.addons.get("proxyserver").connections.get(pull.client.id)
+        io = handler.transports.get(pull.client) if handler else None
+        # An exception must not leave the piece before to be sent again.
+        pull.chunk = b""
+        try:
+            if io is not None and io.writer is not None:
+                await io.writer.drain()
+            pull.chunk = await anext(pull.source, b"")
+        except (HexcacheError, OSError):
+            pull.failed = True
+        except Exception as error:
+            logger.exception("a body broke off:", exc_info=error)
+            pull.failed = True
+
+    async def running(self) -> None:
+        assert self.parts is not None
+        self._flusher = asyncio.create_task(self._flush())
+        services = Services(self.parts, self._what_is_missing)
+        try:
+            await services.start()
+        except HexcacheError as error:
+            # mitmproxy ends when an error is logged during its start.
+            logger.error("%s", error)
+            return
+        self.services = services
+
+    def _what_is_missing(self) -> str:
+        if self.is_draining:
+            return "Hexcache is shutting down"
+        assert self.parts is not None
+        listening = addresses(ctx.master.addons.get("proxyserver").servers)
+        missing = {entrance(mode_specs.ProxyMode.parse(m)) for m in ctx.options.mode} - {*listening}
+        return f"listen.{min(missing)} is not up" if missing else ""
+
+    async def done(self) -> None:
+        """Stop accepting, finish what is being sent, let go of everything."""
+        if self.parts is None:
+            return
+        parts, grace = self.parts, self.parts.settings.shutdown_grace
+        if self._flusher is not None:
+            self._flusher.cancel()
+        self.is_draining = True
+        server = ctx.master.addons.get("proxyserver")
+        await server.servers.update([])
+        try:
+            async with asyncio.timeout(grace):
+                # mitmproxy has no event for "all written".
+                while self._is_busy(server):  # noqa: ASYNC110
+                    await asyncio.sleep(_DRAIN_STEP)
+        except TimeoutError:
+            logger.warning("after %g s some clients are still being sent to: ended", grace)
+        self.parts = None
+        # First the control socket: the store's lock says whose it is.
+        if self.services is not None:
+            await self.services.close()
+        await parts.close()
+
+    def _is_busy(self, server: proxyserver.Proxyserver) -> bool:
+        return bool(self._in_flight) or any(map(_is_sending, server.connections.values()))
+
+    async def _flush(self) -> None:
+        while self.parts is not None:
+            await asyncio.sleep(_FLUSH_EVERY)
+            try:
+                await self.parts.store.flush()
+            except HexcacheError as error:
+                logger.warning("%s", error)
 
 
-sub(
-    "connections.py",
-    (
-        """    _broke: Callable[[], None]
-""",
-        """    _broke: Callable[[], None]
-    _took: Callable[[int], None]
-""",
-    ),
-    (
-        """            if not chunk:
-                return
-            yield chunk
-""",
-        """            if not chunk:
-                return
-            self._took(len(chunk))
-            yield chunk
-""",
-    ),
-    (
-        """    variable that leads back there is left unused, or a request would go round for ever.\"\"\"
-""",
-        """    variable that leads back there is left unused, or a request would go round for ever. `took` is
-    told how many bytes of bodies come.\"\"\"
-""",
-    ),
-    (
-        """        own_addresses: Iterable[tuple[str, int]] = (),
-    ) -> None:
-        self._gate = gate
-""",
-        """        own_addresses: Iterable[tuple[str, int]] = (),
-        *,
-        took: Callable[[int], None] = lambda size: None,
-    ) -> None:
-        self._gate = gate
-        self._took = took
-""",
-    ),
-    (
-        """                    _broke=lambda: self._retire(pool),
-""",
-        """                    _broke=lambda: self._retire(pool),
-                    _took=self._took,
-""",
-    ),
-    (
-        """    return urlsplit(url).netloc.rpartition("@")[2]
-""",
-        """    return urlsplit(url).netloc.rpartition("@")[2]
+def _request(flow: http.HTTPFlow) -> Request:
+    host, target = asked(flow)
+    return Request(
+        method=flow.request.method,
+        host=host,
+        target=target,
+        headers=Headers(flow.request.headers.items(multi=True)),
+        body=flow.request.raw_content or b"",
+        client=_client(flow.client_conn),
+        connection=flow.client_conn.id,
+    )
 
 
-def label_of(base: str) -> str:
-    \"\"\"What a base URL is called in statistics and metrics: HOST[:PORT][/PATH].\"\"\"
-    return host_of(base) + urlsplit(base).path.rstrip("/")
-""",
-    ),
-)
-sub(
-    "health.py",
-    ("from urllib.parse import urlsplit\n", ""),
-    ("import host_of\n", "import host_of, label_of\n"),
-    (
-        '            result[host_of(base) + urlsplit(base).path.rstrip("/")] = {',
-        "            result[label_of(base)] = {",
-    ),
-    (
-        """        \"\"\"For each base URL, without its scheme: `up`,""",
-        """        \"\"\"For each base URL, by `label_of`: `up`,""",
-    ),
-)
-sub(
-    "upstream.py",
-    (
-        "import Connections, Response, host_of\n",
-        "import Connections, Response, host_of, label_of\n",
-    ),
-    (
-        "from collections.abc import AsyncIterator, Iterable, Mapping, Sequence",
-        "from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence",
-    ),
-    (
-        "from hexcache.settings import Settings\n",
-        "from hexcache.settings import Settings\nfrom hexcache.telemetry import Telemetry\n",
-    ),
-    (
-        """        pace: Pace | None = None,
-    ) -> None:
-""",
-        """        pace: Pace | None = None,
-        telemetry: Telemetry | None = None,
-    ) -> None:
-        self._telemetry = telemetry or Telemetry()
-""",
-    ),
-    (
-        """        self._connections = Connections(settings.upstream, self.gate, own_addresses)
-        every = [base for bases in self._bases.values() for base in bases]
-""",
-        """        self._connections = Connections(
-            settings.upstream, self.gate, own_addresses, took=self._telemetry.fetched
-        )
-        every = [base for bases in self._bases.values() for base in bases]
-        self._labels = {base: label_of(base) for base in every}
-""",
-    ),
-    (
-        """            with self._health.question(base, path) as answered:
-                async with self._get""",
-        """            with self._question(base, path) as answered:
-                async with self._get""",
-    ),
-    (
-        """        with self._health.question(base, target) as answered:
-""",
-        """        with self._question(base, target) as answered:
-""",
-    ),
-    (
-        """        # As little of it as can be asked for.
-        async with self._get(base, path, {"Range": "bytes=0-0"}) as response:
-            return response.status
-""",
-        """        with self._telemetry.question(self._labels[base]) as answered:
-            # As little of it as can be asked for.
-            async with self._get(base, path, {"Range": "bytes=0-0"}) as response:
-                answered(response.status)
-                return response.status
+def _error(status: int, reason: str, request: Request) -> Reply:
+    text = f"hexcache: {reason}\n".encode(errors="backslashreplace")
+    return Reply(
+        status=status,
+        headers=(("Content-Type", "text/plain; charset=utf-8"),),
+        body=Content(text),
+        outcome=Outcome.ERROR,
+        subject=request.target,
+        detail=reason,
+    )
 
-    @contextlib.contextmanager
-    def _question(self, base: str, path: str) -> Iterator[Callable[[int], None]]:
-        \"\"\"Who has to know of a question hears of its answer.\"\"\"
-        with (
-            self._health.question(base, path) as told_health,
-            self._telemetry.question(self._labels[base]) as told_telemetry,
-        ):
 
-            def answered(status: int) -> None:
-                told_telemetry(status)
-                told_health(status)
+def _client(client: connection.Client) -> str:
+    return client.peername[0] if client.peername else ""
 
-            yield answered
-""",
-    ),
-)
-sub(
-    "transfer.py",
-    (
-        "from hexcache.spool import Source, Spool\n",
-        "from hexcache.spool import Source, Spool\nfrom hexcache.telemetry import Telemetry\n",
-    ),
-    (
-        """        self, upstream: Upstream, spool: Callable[[str, int], Spool], *, give_up: float, pace: Pace
-    ) -> None:
-""",
-        """        self,
-        upstream: Upstream,
-        spool: Callable[[str, int], Spool],
-        *,
-        give_up: float,
-        pace: Pace,
-        telemetry: Telemetry,
-    ) -> None:
-""",
-    ),
-    (
-        """        self._give_up = give_up
-        self._pace = pace
 
-    async def run""",
-        """        self._give_up = give_up
-        self._pace = pace
-        self._telemetry = telemetry
+def _local_address(client: connection.Client) -> tuple[str, int] | None:
+    """The address that a client's connection really ended at."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    io = handler.transports.get(client) if handler else None
+    name = io.writer.get_extra_info("sockname") if io is not None and io.writer else None
+    return name[:2] if name else None
 
-    async def run""",
-    ),
-    (
-        "        run = _Run(order, spool, progress, self._upstream, self._give_up, self._pace)\n",
-        """        run = _Run(
-            order, spool, progress, self._upstream, self._give_up, self._pace, self._telemetry
-        )
-""",
-    ),
-    (
-        """        pace: Pace,
-    ) -> None:
-        self._order = order
-""",
-        """        pace: Pace,
-        telemetry: Telemetry,
-    ) -> None:
-        self._telemetry = telemetry
-        self._order = order
-""",
-    ),
-    (
-        """    def _refuse(self, base: str, error: VerificationError) -> None:
-""",
-        """    def _refuse(self, base: str, error: VerificationError) -> None:
-        self._telemetry.refused(error.check)
-""",
-    ),
-)
-sub(
-    "refresh.py",
-    (
-        "from hexcache.store import Store\n",
-        "from hexcache.store import Store\nfrom hexcache.telemetry import Telemetry\n",
-    ),
-    (
-        """        builds_keys: KeyRing | None,
-        clock: Callable[[], float],
-    ) -> None:
-""",
-        """        builds_keys: KeyRing | None,
-        clock: Callable[[], float],
-        telemetry: Telemetry,
-    ) -> None:
-        self._telemetry = telemetry
-""",
-    ),
-    (
-        """            logger.error("the stored copy of %s is dropped: %s", resource, error)
-""",
-        """            self._telemetry.refused(error.check)
-            logger.error("the stored copy of %s is dropped: %s", resource, error)
-""",
-    ),
-    (
-        """            raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
-""",
-        """            self._telemetry.refused("pair")
-            raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
-""",
-    ),
-    (
-        """            registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
-""",
-        """            try:
-                registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
-            except VerificationError as error:
-                self._telemetry.refused(error.check)
-                raise
-""",
-    ),
-)
-sub(
-    "cache.py",
-    (
-        "from hexcache.store import Store\n",
-        "from hexcache.store import Store\nfrom hexcache.telemetry import Telemetry\n",
-    ),
-    (
-        """        pace: Pace | None = None,
-    ) -> None:
-""",
-        """        pace: Pace | None = None,
-        telemetry: Telemetry | None = None,
-    ) -> None:
-""",
-    ),
-    (
-        """        pace = pace or Pace()
-""",
-        """        pace = pace or Pace()
-        telemetry = telemetry or Telemetry()
-""",
-    ),
-    (
-        """            Transfers(upstream, store.spool, give_up=give_up, pace=pace),
-""",
-        """            Transfers(upstream, store.spool, give_up=give_up, pace=pace, telemetry=telemetry),
-""",
-    ),
-    (
-        """            builds_keys=trust.builds,
-            clock=clock,
-""",
-        """            builds_keys=trust.builds,
-            clock=clock,
-            telemetry=telemetry,
-""",
-    ),
-)
-sub(
-    "messages.py",
-    (
-        "from hexcache.freshness import Wishes\n",
-        "from hexcache.freshness import Wishes\nfrom hexcache.resources import Kind\n",
-    ),
-    (
-        """    `length` overrules the body's for HEAD. `subject` is what the log calls the resource.\"\"\"
-""",
-        """    `length` overrules the body's for HEAD. `subject` is what the log calls the resource, `kind` is
-    None for what isn't one.\"\"\"
-""",
-    ),
-    (
-        """    subject: str = ""
-    detail: str = ""
-    length""",
-        """    subject: str = ""
-    kind: Kind | None = None
-    detail: str = ""
-    length""",
-    ),
-)
-s = pathlib.Path("replies.py").read_text()
-s = s.replace(
-    "            subject=str(resource),\n",
-    "            subject=str(resource),\n            kind=resource.kind,\n",
-)
-s = s.replace(
-    "            subject=subject,\n            detail=refused.reason",
-    "            subject=subject,\n            kind=resource.kind if resource else None,\n            detail=refused.reason",
-)
-pathlib.Path("replies.py").write_text(s)
+
+def _response(reply: Reply, length: int | None, body: bytes = b"") -> http.Response:
+    """`length` None: chunked, since the end isn't known; or nothing, where no body belongs."""
+    response = http.Response.make(reply.status, body)
+    response.headers.clear()
+    for name, value in reply.headers:
+        response.headers.add(name, value)
+    # RFC 9110 §8.6: a 204 has no Content-Length, a 304 none but the 200's.
+    if reply.status not in (204, 304):
+        if length is not None:
+            response.headers["Content-Length"] = str(length)
+        elif not reply.bodiless:
+            response.headers["Transfer-Encoding"] = "chunked"
+    return response
+
+
+def _is_sending(handler: ProxyConnectionHandler) -> bool:
+    io = handler.transports.get(handler.client)
+    transport = getattr(io.writer, "transport", None) if io else None
+    return transport is not None and transport.get_write_buffer_size() > 0
+
+
+def _log(request: Request, reply: Reply, sent: int, seconds: float) -> None:
+    level = logging.WARNING if reply.outcome is Outcome.ERROR else logging.INFO
+    if not access.isEnabledFor(level):
+        return
+    fields = {
+        "client": request.client,
+        "method": request.method,
+        "resource": reply.subject,
+        "outcome": str(reply.outcome),
+        "status": reply.status,
+        "bytes": sent,
+        "ms": round(seconds * 1000, 1),
+    }
+    if reply.detail:
+        fields["detail"] = reply.detail
+    access.log(
+        level,
+        "%s %s %s %d %d B %.0f ms%s",
+        request.client,
+        _printable(reply.subject),
+        reply.outcome,
+        reply.status,
+        sent,
+        seconds * 1000,
+        f" ({_printable(reply.detail)})" if reply.detail else "",
+        extra={"fields": fields},
+    )
+
+
+def _printable(text: str) -> str:
+    """Text that a client or upstream chose, safe for a terminal and for one line."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]
