@@ -13,7 +13,7 @@ from hexcache.authority import Authority
 from hexcache.cache import Engine
 from hexcache.errors import SettingsError, VerificationError
 from hexcache.registry import KeyRing
-from hexcache.settings import Settings
+from hexcache.settings import Address, Listen, Settings
 from hexcache.store import Store
 from hexcache.upstream import Upstream
 
@@ -36,6 +36,7 @@ class Parts:
 
 def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
+    _refuse_one_address_twice(settings.listen)
     keys, builds_keys = _keys(settings.upstream.public_key)
     upstream = Upstream(settings, settings.listen.addresses)
     authority = Authority.open(settings.data / "ca")
@@ -76,3 +77,18 @@ def _keys(public_key: Path | None) -> tuple[KeyRing, KeyRing]:
         raise SettingsError(
             f"upstream.public_key: {public_key}: {reason}", key="upstream.public_key"
         ) from None
+
+
+def _refuse_one_address_twice(listen: Listen) -> None:
+    taken: dict[Address, str] = {}
+    for name in Listen.model_fields:
+        address: Address | None = getattr(listen, name)
+        # The system gives each port 0 another one.
+        if address is None or not address.port:
+            continue
+        if other := taken.get(address):
+            key = f"listen.{name}"
+            raise SettingsError(
+                f"listen.{other} and {key} are both {address}: each needs its own", key=key
+            )
+        taken[address] = name

@@ -127,7 +127,7 @@ async def _serve(settings: Settings) -> int:
         next_layer.NextLayer(),
         tlsconfig.TlsConfig(),
         Banner(proxy),
-        errorcheck.ErrorCheck(),
+        _ErrorCheck(),
     )
     opts.update(**proxy.options())
     loop = asyncio.get_running_loop()
@@ -150,10 +150,23 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
         end_at_once(number)
 
 
+class _ErrorCheck(errorcheck.ErrorCheck):
+    """Ends a start during which an error was logged; that one line says it all."""
+
+    name = "errorcheck"  # by this mitmproxy finds it
+
+    async def shutdown_if_errored(self) -> None:
+        await asyncio.sleep(0)  # what is being logged comes first
+        if self.logger.has_errored:
+            sys.exit(1)
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Everything goes to standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
+    # mitmproxy logs the text of what an assertion raises when it ends a listener that never was.
+    handler.addFilter(lambda record: bool(record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

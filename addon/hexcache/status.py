@@ -87,8 +87,9 @@ class Status:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
             await self.close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenError(f"listen.status: can't listen on {self._address}: {reason}") from None
+            raise ListenError(
+                f"listen.status: can't listen on {self._address}: {_reason(error)}"
+            ) from None
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -132,8 +133,13 @@ async def ask_health(address: Address, seconds: float = 3.0) -> None:
     except TimeoutError:
         raise HexcacheError(f"{address} gives no answer within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        os_error = getattr(error, "os_error", None)
-        reason = os.strerror(os_error.errno) if os_error and os_error.errno else str(error)
+        reason = _reason(getattr(error, "os_error", error))
         raise HexcacheError(f"no Hexcache answers at {address} (listen.status): {reason}") from None
     if status != 200:
         raise HexcacheError(f"{address} answers {status}")
+
+
+def _reason(error: Exception) -> str:
+    # asyncio's own text for a number repeats the address; those of name resolution are negative.
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
