@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import serving, warming
+from hexcache.commands import serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
 
 
@@ -54,5 +54,12 @@ for command in (
     serving.env,
     warming.warm,
     warming.check,
+    stored.ls,
+    stored.show,
+    stored.stats,
+    upkeep.verify,
+    upkeep.refresh,
+    upkeep.rm,
+    upkeep.gc,
 ):
     main.add_command(command)
