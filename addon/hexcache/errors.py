@@ -80,3 +80,7 @@ class LockFileError(HexcacheError):
 
 class RequirementError(HexcacheError):
     """A version or a version requirement that can't be read."""
+
+
+class BundleError(HexcacheError):
+    """An archive of `hexcache export` that can't be written or read."""
