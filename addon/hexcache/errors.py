@@ -84,6 +84,10 @@ class RequirementError(HexcacheError):
     """A version or a version requirement that can't be read."""
 
 
+class BundleError(HexcacheError):
+    """An archive of `hexcache export` that can't be written or read."""
+
+
 def reason_of(error: BaseException) -> str:
     """What went wrong on this machine, in the system's words, on one line."""
     # asyncio's own text for a number repeats the address; those of name resolution are negative.
