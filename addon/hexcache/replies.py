@@ -81,6 +81,7 @@ class Replies:
             body=body,
             outcome=found.outcome,
             subject=str(resource),
+            kind=resource.kind,
             detail=found.detail,
             length=chosen.length if request.method == "HEAD" else None,
         )
@@ -113,6 +114,7 @@ class Replies:
             body=body if chosen.status == 200 else Content(b""),
             outcome=Outcome.COALESCED if joined else Outcome.MISS,
             subject=str(resource),
+            kind=resource.kind,
         )
 
     def refuse(self, request: Request, resource: Resource | None, refused: Refused) -> Reply:
@@ -137,6 +139,7 @@ class Replies:
                 else Outcome.ERROR
             ),
             subject=subject,
+            kind=resource.kind if resource else None,
             detail=refused.reason,
             length=len(text) if is_head else None,
         )

@@ -15,6 +15,7 @@ from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 from support.clock import Clock
@@ -67,7 +68,8 @@ class Bench:
         # No sleeps: what waits before it tries again tries at once.
         self.time = Clock(0.0)
         pace = Pace(monotonic=self.time, sleep=self.time.sleep, down_grace=0)
-        self.upstream = Upstream(self.settings, pace=pace)
+        self.telemetry = Telemetry()
+        self.upstream = Upstream(self.settings, pace=pace, telemetry=self.telemetry)
         self.engine = Engine(
             self.settings,
             self.store,
@@ -75,6 +77,7 @@ class Bench:
             trust=self.trust,
             clock=clock,
             pace=pace,
+            telemetry=self.telemetry,
         )
         self.partial = directory / "partial"
         self._open = True
