@@ -1,8 +1,8 @@
-"""Text of others, made fit for a terminal."""
+"""Text of others, made fit for a terminal and for a log."""
 
 from __future__ import annotations
 
 
-def printable(text: str) -> str:
+def printable(text: object) -> str:
     """On one line, without control characters."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
