@@ -338,6 +338,8 @@ class TestEnds:
             assert near.recv(100) == b""
         network.gateway.run("sh", "-ec", readme_block("### Gateway", "sh"))
         assert network.get("http://repo.hex.pm/names", HEX).status == 200
+        running.stop()
+        assert f"{CLIENT} connected to listen.transparent itself" in running.log
 
     @pytest.mark.parametrize("address", [OTHER, NOBODY])
     def test_nobody_is_there(self, network: Network, running: Running, address: str) -> None:
