@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +16,19 @@ from hexcache.fetches import Fetches
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
 from hexcache.landing import Landings
-from hexcache.messages import Content, Outcome, Reply, Request, read
+from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 from hexcache.pace import Pace
 from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
-from hexcache.registry import KeyRing
+from hexcache.registry import Package
 from hexcache.replies import Found, Refused, Replies
-from hexcache.resources import Kind, Resource
+from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
 from hexcache.transfer import Transfers
+from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -43,8 +46,7 @@ class Engine:
         store: Store,
         upstream: Upstream,
         *,
-        keys: KeyRing,
-        builds_keys: KeyRing,
+        trust: Trust,
         clock: Callable[[], float],
         pace: Pace | None = None,
     ) -> None:
@@ -64,11 +66,11 @@ class Engine:
         self._refresher = Refresher(
             store,
             Transfers(upstream, store.spool, give_up=give_up, pace=pace),
-            keys=keys if cache.verify else None,
-            builds_keys=builds_keys if cache.verify else None,
+            keys=trust.registry,
+            builds_keys=trust.builds,
             clock=clock,
         )
-        self._pictures = Pictures(store, self._refresher)
+        self.pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
         self._absences = Absences(cache.missing_fresh, clock)
@@ -78,7 +80,7 @@ class Engine:
             upstream,
             self._refresher,
             self._landings,
-            self._pictures,
+            self.pictures,
             self._absences,
             wanted=self._may_prefetch,
             clock=clock,
@@ -111,12 +113,12 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                reason = "it is passed through, never stored, and Hexcache is offline"
+                reason = self._replies.offline(None)
                 return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
             try:
-                found = await self._find(resource, request)
+                found = await self._look_up(resource, request)
                 if isinstance(found, Reply):
                     return found
                 if isinstance(found, Found):
@@ -128,15 +130,61 @@ class Engine:
                     return reply
             except StoreError as error:
                 found = Refused(503, str(error))
-            except VerificationError as error:
-                found = Refused(502, str(error))
-            except UpstreamError as error:
-                answered = error.status is not None or error.final
-                found = Refused(502 if answered else 504, str(error))
             return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
         )
+
+    async def ensure(self, resource: Resource, *, itself: bool = False) -> Found | Refused:
+        """Have `resource` in the store as if a client had asked for it, its body left alone;
+        `itself`: upstream is asked about this very thing, however long it takes. Never raises for
+        anything that upstream did."""
+        wishes = Headers((("cache-control", "no-cache"),)) if itself else Headers()
+        host = BUILDS_HOST if resource.origin is Origin.BUILDS else REPO_HOST
+        request = Request(method="HEAD", host=host, target=resource.path, headers=wishes)
+        try:
+            found = await self._look_up(resource, request)
+        except StoreError as error:
+            return Refused(503, str(error))
+        assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
+        if itself and isinstance(found, Found) and found.slow:
+            return await self._landed(resource, found)
+        return found
+
+    async def package(self, entry: Entry) -> Package | None:
+        """The decoded registry entry that `ensure` found; None if its body is damaged. Raises
+        StoreError."""
+        return await self._refresher.package(entry)
+
+    async def _landed(self, resource: Resource, found: Found) -> Found | Refused:
+        """What comes of the fetch that `found` was not to wait for."""
+        flight = self._landings.get(resource)
+        if flight is None:
+            return found
+        try:
+            return self._judge(resource, await self._landings.result(resource, flight), joined=True)
+        except (UpstreamError, VerificationError) as error:
+            return replace(found, detail=str(error), slow=False)
+
+    async def until_reachable(self, resource: Resource, seconds: float) -> bool:
+        """Whether upstream may be asked for it, after waiting that long for its return."""
+        if self.offline:
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._upstream.is_down(resource.origin):
+                    await self._upstream.wait_for_change(seconds)
+        return not self._upstream.is_down(resource.origin)
+
+    async def _look_up(self, resource: Resource, request: Request) -> Found | Refused | Reply:
+        """Raises StoreError."""
+        try:
+            return await self._find(resource, request)
+        except VerificationError as error:
+            return Refused(502, str(error))
+        except UpstreamError as error:
+            answered = error.status is not None or error.final
+            return Refused(502 if answered else 504, str(error))
 
     def _network(self, resource: Resource) -> Network:
         if self.offline:
@@ -162,9 +210,9 @@ class Engine:
             and not found.slow
             and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
-            return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+            return replace(found, entry=await self.pictures.consistent(resource, found.entry))
         if isinstance(found, Found) and resource.kind is Kind.PACKAGE:
-            self._pictures.shown_newest(resource)
+            self.pictures.shown_newest(resource)
         return found
 
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
@@ -246,9 +294,9 @@ class Engine:
             return None
         lost = self._store.get(about.key) is None
         up = self._network(resource) is Network.UP
-        if not lost and up and not self._pictures.shows_the_one_before(about):
+        if not lost and up and not self.pictures.shows_the_one_before(about):
             return None
-        if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
+        if not lost and entry.sha256 != await self.pictures.named_before(about, resource.version):
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from hexcache import __version__, control, status
-from hexcache.clients import Format, client_environment, notes, render
+from hexcache import __version__
+from hexcache.commands import carrying, serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
-from hexcache.server import serve as run_server
-from hexcache.settings import load
-
-config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Settings file (default: $HEXCACHE_CONFIG, else ./proxy.yaml).",
-)
 
 
 class _Group(click.Group):
@@ -57,69 +47,21 @@ def main() -> None:
     """A caching forward proxy for Hex, the package manager of Elixir, Erlang and Gleam."""
 
 
-@main.command(epilog="Example: hexcache serve --config /etc/hexcache/proxy.yaml")
-@config_option
-@click.option("--offline", is_flag=True, help="Ask nothing of Hex: serve what is stored.")
-def serve(config: Path | None, offline: bool) -> None:
-    """Run the proxy until SIGTERM or Ctrl-C."""
-    settings = load(config, {"offline": True} if offline else None)
-    sys.exit(run_server(settings))
-
-
-@main.command("offline", epilog="Example: hexcache offline on")
-@click.argument("what", type=click.Choice(["on", "off", "status"]))
-@config_option
-def offline_command(what: str, config: Path | None) -> None:
-    """Turn the offline flag of the running server on or off, or say how it is.
-
-    While it is on, no packet leaves for Hex: what is stored is served as if fresh. What is coming
-    in may finish. The next start goes by the settings again.
-    """
-    data = load(config).data
-    if what == "status":
-        answer = asyncio.run(control.ask(data, "GET", "/offline"))
-    else:
-        answer = asyncio.run(control.ask(data, "PUT", "/offline", {"offline": what == "on"}))
-    click.echo("offline" if answer["offline"] else "online")
-
-
-@main.command(epilog="Example: hexcache health && echo it runs")
-@config_option
-def health(config: Path | None) -> None:
-    """Ask the running server whether it is well: exit status 0 if it is.
-
-    It asks /healthz at listen.status, or the control socket where that is off.
-    """
-    settings = load(config)
-    if settings.listen.status is not None:
-        asyncio.run(status.ask_health(settings.listen.status))
-    else:
-        asyncio.run(control.ask(settings.data, "GET", "/health"))
-    click.echo("ok")
-
-
-@main.command(epilog='Example: eval "$(hexcache env)"')
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice([form.value for form in Format]),
-    default=Format.SHELL.value,
-    show_default=True,
-    help="shell: to eval. docker: for a Dockerfile. compose: for a service of a compose file. "
-    'github-actions: to append to "$GITHUB_ENV".',
-)
-@click.option(
-    "--host",
-    metavar="HOST",
-    help="How clients call the machine that Hexcache runs on (default: this machine, in "
-    "compose `hexcache`).",
-)
-@config_option
-def env(form: str, host: str | None, config: Path | None) -> None:
-    """Print what mix, mix local.hex, rebar3 and Gleam have to set to use this Hexcache."""
-    wanted = Format(form)
-    client = client_environment(load(config), wanted, host)
-    click.echo(render(client, wanted), nl=False)
-    if wanted is Format.GITHUB_ACTIONS:
-        for note in notes(client):
-            click.echo(note, err=True)
+for command in (
+    serving.serve,
+    serving.offline_command,
+    serving.health,
+    serving.env,
+    warming.warm,
+    warming.check,
+    stored.ls,
+    stored.show,
+    stored.stats,
+    upkeep.verify,
+    upkeep.refresh,
+    upkeep.rm,
+    upkeep.gc,
+    carrying.export,
+    carrying.import_command,
+):
+    main.add_command(command)

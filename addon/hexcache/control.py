@@ -3,48 +3,58 @@ can use it: what a network port can be asked never changes anything."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import tempfile
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 from aiohttp import web
 
-from hexcache.cache import Engine
-from hexcache.errors import ControlError
+from hexcache.assembly import Core
+from hexcache.errors import ControlError, HexcacheError, reason_of
+from hexcache.jobs import Event, Job, Order
+from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
 
 logger = logging.getLogger(__name__)
 
-_NAME = "control.sock"
-# sun_path, with its final zero: 108 bytes on Linux, 104 elsewhere.
-_LONGEST = 103
-_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 _CLOSE_SECONDS = 1.0
+# The releases of a lock file of a megabyte.
+_MAX_ARGUMENTS = 4 * 2**20
+_CHUNK = 2**18
 
 
 class Control:
     """The server's side, once it is started. Whoever has the lock of the store in `data` may:
     what is found there of another server is a dead one's."""
 
-    def __init__(self, data: Path, engine: Engine) -> None:
-        self._path = data / _NAME
-        self._engine = engine
-        self._app = web.Application(client_max_size=2**16)
+    def __init__(self, core: Core, jobs: Mapping[str, Job]) -> None:
+        self._path = core.settings.data / NAME
+        self._core = core
+        self._engine = core.engine
+        self._jobs = jobs
+        self._app = web.Application(client_max_size=_MAX_ARGUMENTS)
         self._app.router.add_get("/health", self._health)
         self._app.router.add_get("/offline", self._offline)
         self._app.router.add_put("/offline", self._set_offline)
+        self._app.router.add_get("/statistics", self._statistics)
+        self._app.router.add_post("/jobs/{name}", self._run_job)
         self._runner: web.AppRunner | None = None
         self._inode: int | None = None
 
     async def start(self) -> None:
         """Raises ControlError."""
         self._runner = web.AppRunner(
-            self._app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
+            self._app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=_CLOSE_SECONDS,
+            # Who interrupts `hexcache warm` wants it to end.
+            handler_cancellation=True,
         )
         await self._runner.setup()
         bound = socket.socket(socket.AF_UNIX)
@@ -56,7 +66,7 @@ class Control:
         except OSError as error:
             bound.close()
             await self.close()
-            raise ControlError(f"{self._path} can't be made: {_reason(error)}") from None
+            raise ControlError(f"{self._path} can't be made: {reason_of(error)}") from None
 
     async def close(self) -> None:
         if self._runner is None:
@@ -89,63 +99,86 @@ class Control:
             )
         return await self._offline(request)
 
+    async def _statistics(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "offline": self._engine.offline,
+                "upstream": self._core.upstream.statistics(),
+                "store": self._core.store.statistics(),
+            }
+        )
 
-async def ask(data: Path, method: str, path: str, body: object = None) -> Any:
-    """What the server that runs with this data directory answers, decoded. Raises ControlError:
-    there is none, it isn't ours, or it refuses."""
-    place = data / _NAME
+    async def _run_job(self, request: web.Request) -> web.StreamResponse:
+        """Events as JSON lines; null now and then, so that silence means a dead server; in the
+        end {"end": null} or {"end": "what went wrong"}."""
+        job = self._jobs.get(request.match_info["name"])
+        if job is None:
+            raise web.HTTPNotFound(text="the server is of another version: it can't do that")
+        async with self._order(request) as order:
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            events: asyncio.Queue[Event] = asyncio.Queue()
+            running = asyncio.ensure_future(job(self._core, order, events.put_nowait))
+            try:
+                while not running.done() or not events.empty():
+                    await _send(response, await _next(events, running))
+                end = None
+                try:
+                    running.result()
+                except HexcacheError as error:
+                    end = str(error)
+                except Exception as error:
+                    logger.exception("%s failed:", request.match_info["name"])
+                    end = f"{type(error).__name__}: {error}; the server's log may say more"
+                await _send(response, {"end": end})
+            finally:
+                running.cancel()
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _order(self, request: web.Request) -> AsyncIterator[Order]:
+        if request.content_type != UPLOAD:
+            try:
+                arguments = await request.json()
+                if not isinstance(arguments, dict):
+                    raise TypeError
+            except (ValueError, TypeError, LookupError):
+                raise web.HTTPBadRequest(text="a JSON object is wanted") from None
+            yield Order(arguments)
+            return
+        with tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=".upload-") as file:
+            try:
+                async for chunk in request.content.iter_chunked(_CHUNK):
+                    await asyncio.to_thread(file.write, chunk)
+                file.flush()
+            except OSError as error:
+                raise web.HTTPInsufficientStorage(
+                    text=f"{self._path.parent} can't be written: {error.strerror}"
+                ) from None
+            yield Order(upload=Path(file.name))
+
+
+async def _next(events: asyncio.Queue[Event], running: asyncio.Future[None]) -> Event | None:
+    """The next event; None if there is none for a while, or the job has ended without one."""
+    waiting = asyncio.ensure_future(events.get())
     try:
-        with _within_reach(place) as reachable:
-            connector = aiohttp.UnixConnector(path=reachable)
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
-                session.request(method, f"http://hexcache{path}", json=body) as response,
-            ):
-                text = await response.text()
-                if response.status != 200:
-                    raise ControlError(f"the server refuses: {text.strip()[:200]}")
-                return json.loads(text)
-    except TimeoutError:
-        raise ControlError(f"the server behind {place} gives no answer") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise ControlError(_why_unreachable(place, error)) from None
+        await asyncio.wait(
+            (waiting, running), timeout=PULSE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()
 
 
-def _why_unreachable(place: Path, error: Exception) -> str:
-    os_error = getattr(error, "os_error", error)
-    if isinstance(os_error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-        return f"no Hexcache runs with the data in {place.parent} (start it with `hexcache serve`)"
-    if isinstance(os_error, PermissionError):
-        return f"{place} is another user's: run this as the user that runs the server, or as root"
-    return f"{place}: {_reason(os_error)}"
+async def _send(response: web.StreamResponse, event: Event | None) -> None:
+    await response.write(json.dumps(event).encode() + b"\n")
 
 
 def _bind(bound: socket.socket, path: Path) -> None:
-    with _within_reach(path) as reachable:
+    with within_reach(path) as reachable:
         # From the first moment on: a chmod would come too late.
         umask = os.umask(0o177)
         try:
             bound.bind(reachable)
         finally:
             os.umask(umask)
-
-
-@contextlib.contextmanager
-def _within_reach(path: Path) -> Iterator[str]:
-    """A name of `path` that fits into a socket's address, for as long as this lasts. Raises
-    ControlError where there is none."""
-    if len(os.fsencode(path)) <= _LONGEST:
-        yield str(path)
-        return
-    if not Path("/proc/self/fd").is_dir():
-        raise ControlError(f"{path} is too long for a socket: choose a shorter `data`")
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
-
-
-def _reason(error: BaseException) -> str:
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if number else str(error).split("\n")[0] or type(error).__name__

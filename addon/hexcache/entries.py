@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from hexcache.errors import StoreError
 from hexcache.messages import Content
@@ -41,6 +43,22 @@ class Entry:
     asked_at: float = 0.0
     trust: str = ""
 
+    def encode(self) -> bytes:
+        """As the database has it, under its key."""
+        fields = asdict(self)
+        del fields["key"]
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def decode(cls, key: str, value: bytes) -> Self | None:
+        """What `encode` made; None for anything else."""
+        try:
+            fields = json.loads(value)
+            entry = cls(key=key, **{**fields, "kind": Kind(fields["kind"])})
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return entry if entry.is_sound else None
+
     @property
     def is_sound(self) -> bool:
         """Whether what was read from the database can be what was written."""
@@ -69,6 +87,15 @@ class Entry:
     @property
     def body_key(self) -> str:
         return f"b:{self.key}@{self.sha256}"
+
+    def describes(self, body: bytes | BinaryIO) -> bool:
+        """Whether these bytes, or this file's from its beginning, are the body. Raises OSError."""
+        if isinstance(body, bytes):
+            return len(body) == self.size and hashlib.sha256(body).hexdigest() == self.sha256
+        if os.fstat(body.fileno()).st_size != self.size:
+            return False
+        digest = hashlib.file_digest(body, "sha256")  # type: ignore[arg-type]  # typeshed
+        return digest.hexdigest() == self.sha256
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ on stands in attributes.
 
 from __future__ import annotations
 
+import os
+
 
 class HexcacheError(Exception):
     """Root of the tree. `str(error)` is fit for a user's eyes."""
@@ -70,9 +72,25 @@ class ControlError(HexcacheError):
     """A command for a running server that can't be given, or the server's refusal."""
 
 
+class NoServerError(ControlError):
+    """No server runs with this data directory."""
+
+
 class LockFileError(HexcacheError):
     """A lock file that can't be read."""
 
 
 class RequirementError(HexcacheError):
     """A version or a version requirement that can't be read."""
+
+
+class BundleError(HexcacheError):
+    """An archive of `hexcache export` that can't be written or read."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong on this machine, in the system's words, on one line."""
+    # asyncio's own text for a number repeats the address; those of name resolution are negative.
+    number = getattr(error, "errno", None) or 0
+    text = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+    return text.split("\n")[0] or type(error).__name__

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import shlex
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from mitmproxy import ctx, exceptions, master, options
 from mitmproxy.addonmanager import Loader
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
 from mitmproxy.proxy import mode_specs
 
-from hexcache import __version__, resources
+from hexcache import __version__, logs, resources
 from hexcache.assembly import Parts, assemble
 from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
-from hexcache.settings import Address, LogSettings, Settings, load
+from hexcache.settings import Address, Settings, load
+from hexcache.signals import end_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +105,7 @@ def _url(address: Address | None) -> str | None:
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit status. Raises HexcacheError before anything
     listens."""
-    configure_logging(settings.log)
+    logs.configure(settings.log)
     return asyncio.run(_serve(settings))
 
 
@@ -126,7 +124,7 @@ async def _serve(settings: Settings) -> int:
         next_layer.NextLayer(),
         tlsconfig.TlsConfig(),
         Banner(proxy),
-        errorcheck.ErrorCheck(),
+        _ErrorCheck(),
     )
     opts.update(**proxy.options())
     loop = asyncio.get_running_loop()
@@ -146,48 +144,15 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
     running.shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+        end_at_once(number)
 
 
-def configure_logging(settings: LogSettings) -> None:
-    """Everything goes to standard error, one line each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("hexcache").setLevel(settings.level.upper())
-    # Its info lines are about each connection; errors of clients' handshakes are warnings.
-    logging.getLogger("mitmproxy").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+class _ErrorCheck(errorcheck.ErrorCheck):
+    """Ends a start during which an error was logged; that one line says it all."""
 
+    name = "errorcheck"  # by this mitmproxy finds it
 
-class _TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"{at} {level}{_message(record)}"
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, Any] = {
-            "time": f"{at}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-        }
-        fields = getattr(record, "fields", None)
-        line |= {"event": "request", **fields} if fields else {"message": _message(record)}
-        return json.dumps(line, ensure_ascii=False)
-
-
-def _message(record: logging.LogRecord) -> str:
-    """One line: no traceback reaches a user unless the level is debug."""
-    text = record.getMessage()
-    if record.exc_info and record.exc_info[1] is not None:
-        error = record.exc_info[1]
-        text = f"{text} {type(error).__name__}: {error}"
-        if logging.getLogger("hexcache").isEnabledFor(logging.DEBUG):
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
-            return text
-    return " ".join(text.split("\n"))
+    async def shutdown_if_errored(self) -> None:
+        await asyncio.sleep(0)  # what is being logged comes first
+        if self.logger.has_errored:
+            sys.exit(1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
+from hexcache.joblist import JOBS
 from hexcache.settings import Address
 from hexcache.status import Readiness, Status
 
@@ -19,7 +20,7 @@ class Services:
     def __init__(self, parts: Parts, what_is_missing: Callable[[], str]) -> None:
         self._parts = parts
         self._what_is_missing = what_is_missing
-        self._control = Control(parts.settings.data, parts.engine)
+        self._control = Control(parts, JOBS)
         self._status: Status | None = None
         if parts.settings.listen.status is not None:
             self._status = Status(parts.settings.listen.status, parts.authority, self._readiness)

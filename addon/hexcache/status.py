@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 from hexcache.authority import Authority
-from hexcache.errors import HexcacheError, ListenError
+from hexcache.errors import ListenError, reason_of
 from hexcache.settings import Address
 
 _PEM = "application/x-pem-file"
@@ -84,8 +82,9 @@ class Status:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
             await self.close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenError(f"listen.status: can't listen on {self._address}: {reason}") from None
+            raise ListenError(
+                f"listen.status: can't listen on {self._address}: {reason_of(error)}"
+            ) from None
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -115,22 +114,3 @@ def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
 async def _finish(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
     response.headers.pop("Server", None)
-
-
-async def ask_health(address: Address, seconds: float = 3.0) -> None:
-    """Ask /healthz of a server that listens at `address`. Raises HexcacheError if it isn't well."""
-    timeout = aiohttp.ClientTimeout(total=seconds)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(f"http://{address.reachable}/healthz", allow_redirects=False) as response,
-        ):
-            status = response.status
-    except TimeoutError:
-        raise HexcacheError(f"{address} gives no answer within {seconds:g} s") from None
-    except (aiohttp.ClientError, OSError) as error:
-        os_error = getattr(error, "os_error", None)
-        reason = os.strerror(os_error.errno) if os_error and os_error.errno else str(error)
-        raise HexcacheError(f"no Hexcache answers at {address} (listen.status): {reason}") from None
-    if status != 200:
-        raise HexcacheError(f"{address} answers {status}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hexcache.assembly import Core
 from hexcache.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
 from hexcache.pace import Pace
@@ -15,6 +16,7 @@ from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 from support.clock import Clock
 from support.signing import Rel, signer
@@ -52,11 +54,16 @@ class Bench:
         self.fake = fake
         self.clock = clock
         keys = KeyRing([signer().public_key])
+        self.trust = (
+            Trust(keys, keys, keys.fingerprint)
+            if self.settings.cache.verify
+            else Trust(None, None, "unverified")
+        )
         self.store = Store.open(
             directory,
             limit=self.settings.cache.size_limit,
             clock=clock,
-            trust=keys.fingerprint if self.settings.cache.verify else "unverified",
+            trust=self.trust.name,
         )
         # No sleeps: what waits before it tries again tries at once.
         self.time = Clock(0.0)
@@ -66,13 +73,17 @@ class Bench:
             self.settings,
             self.store,
             self.upstream,
-            keys=keys,
-            builds_keys=keys,
+            trust=self.trust,
             clock=clock,
             pace=pace,
         )
         self.partial = directory / "partial"
         self._open = True
+
+    @property
+    def core(self) -> Core:
+        """The same for jobs."""
+        return Core(self.settings, self.engine, self.store, self.upstream, self.trust, self.clock)
 
     async def close(self) -> None:
         if self._open:

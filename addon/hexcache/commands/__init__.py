@@ -1,0 +1,1 @@
+"""The subcommands of `hexcache`, a file for each group of them."""

@@ -1,0 +1,154 @@
+"""A look into a store from outside: read only, also while a server has it open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from urllib.parse import quote
+
+from diskcache.core import DBNAME, MODE_BINARY
+
+from hexcache.disk import SafeDisk
+from hexcache.entries import Entry
+from hexcache.errors import StoreError
+from hexcache.opening import ENTRIES
+
+# For how long a writer may keep us waiting, in seconds.
+_BUSY_SECONDS = 10.0
+
+
+class StoreReader:
+    """Entries and bodies as they are at the moment of each call. A directory without a store reads
+    as an empty one. `trust` as for Store: entries of another one aren't there. Any thread may use
+    it."""
+
+    def __init__(self, directory: Path, *, trust: str) -> None:
+        """Raises StoreError."""
+        self._trust = trust
+        self._where = directory / ENTRIES
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._disk: Any = None
+        self._connect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of `key`, without a look at its body. Raises StoreError."""
+        for mode, filename, value in self._rows("key = ?", f"m:{key}"):
+            return self._entry(key, mode, filename, value)
+        return None
+
+    def entries(self) -> list[Entry]:
+        """Every entry, in no order. Raises StoreError."""
+        rows = self._rows("key >= 'm:' AND key < 'm;'", columns="key, mode, filename, value")
+        found = (self._entry(key[2:], *rest) for key, *rest in rows)
+        return [entry for entry in found if entry is not None]
+
+    def bytes_stored(self) -> int:
+        """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
+        size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+        rows = self._rows("1", columns=f"{size} + coalesce(sum(size), 0)")
+        return int(rows[0][0] or 0) if rows else 0
+
+    def has_body(self, entry: Entry) -> bool:
+        """Whether a body of the right size is there, its content not looked at. Raises
+        StoreError."""
+        for filename, length in self._rows(
+            "key = ?", entry.body_key, columns="filename, length(value)"
+        ):
+            if filename is None:
+                return bool(length == entry.size)
+            with (
+                contextlib.suppress(OSError),
+                self._disk.fetch(MODE_BINARY, filename, None, True) as file,
+            ):
+                return os.fstat(file.fileno()).st_size == entry.size
+        return False
+
+    @contextlib.contextmanager
+    def body(self, entry: Entry) -> Iterator[BinaryIO | bytes | None]:
+        """The body of `entry`, hashed and found good, at its beginning; None if it isn't there or
+        isn't good. Raises StoreError where that can't be told."""
+        value: BinaryIO | bytes | None = None
+        for mode, filename, raw in self._rows("key = ?", entry.body_key):
+            with contextlib.suppress(OSError):  # gone meanwhile, or nothing that we have written
+                value = self._disk.fetch(mode, filename, raw, True)
+        try:
+            try:
+                good = value is not None and entry.describes(value)
+                if good and not isinstance(value, bytes) and value is not None:
+                    value.seek(0)
+            except OSError as error:
+                raise StoreError(f"the store can't be read: {error.strerror}") from None
+            yield value if good else None
+        finally:
+            if value is not None and not isinstance(value, bytes):
+                value.close()
+
+    def content(self, entry: Entry) -> bytes | None:
+        """The same, in memory."""
+        with self.body(entry) as body:
+            return body if body is None or isinstance(body, bytes) else body.read()
+
+    def _connect(self) -> None:
+        database = self._where / DBNAME
+        try:
+            if not database.exists():
+                return
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(database.absolute()))}?mode=ro",
+                uri=True,
+                timeout=_BUSY_SECONDS,
+                check_same_thread=False,
+            )
+            self._disk = SafeDisk(str(self._where))
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(_unreadable(self._where, error)) from None
+
+    def _rows(
+        self, condition: str, *arguments: str, columns: str = "mode, filename, value"
+    ) -> list[Any]:
+        with self._lock:
+            if self._connection is None:
+                self._connect()  # there may be one by now
+            if self._connection is None:
+                return []
+            query = f"SELECT {columns} FROM Cache WHERE raw = 1 AND {condition}"  # noqa: S608
+            try:
+                return self._connection.execute(query, arguments).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(_unreadable(self._where, error)) from None
+
+    def _entry(self, key: str, mode: Any, filename: Any, value: Any) -> Entry | None:
+        with contextlib.suppress(OSError):
+            row = self._disk.fetch(mode, filename, value, False)
+            entry = Entry.decode(key, row)
+            return entry if entry is not None and entry.trust == self._trust else None
+        return None
+
+
+def _unreadable(where: Path, error: OSError | sqlite3.Error) -> str:
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{where} can't be read: {reason}; run this as the user that runs the server, or as root"
