@@ -140,6 +140,11 @@ class HexProxy:
         elif data.server.address == _local_address(data.client):
             # Not redirected: whoever connects to the gateway's own port would be sent back to it.
             data.server.error = "this port is for redirected connections only"
+            logger.warning(
+                "%s connected to listen.transparent itself, which is for connections that a packet"
+                " filter redirects: closed",
+                _client(data.client),
+            )
 
     async def request(self, flow: http.HTTPFlow) -> None:
         # Proxy authentication answers by setting a response: that stands.
