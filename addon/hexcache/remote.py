@@ -13,8 +13,8 @@ import aiohttp
 
 from hexcache.errors import ControlError, HexcacheError, NoServerError
 from hexcache.jobs import Event
-from hexcache.settings import Address
 from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, reason, within_reach
+from hexcache.values import Address
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 # Whoever listens to a job waits longer than that takes to say something.

@@ -18,7 +18,8 @@ from hexcache.assembly import Parts, assemble
 from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
-from hexcache.settings import Address, Settings, load
+from hexcache.settings import Settings, load
+from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
-from hexcache.settings import Address
 from hexcache.status import Readiness, Status
+from hexcache.values import Address
 
 
 class Services:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hexcache.authority import Authority
 from hexcache.errors import ListenError
-from hexcache.settings import Address
+from hexcache.values import Address
 
 _PEM = "application/x-pem-file"
 # A browser is to show these, and to do nothing else with them.
