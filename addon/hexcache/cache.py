@@ -22,6 +22,7 @@ from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
+from hexcache.registry import Package
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
@@ -112,7 +113,7 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                reason = "it is passed through, never stored, and Hexcache is offline"
+                reason = self._replies.offline(None)
                 return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
@@ -136,8 +137,8 @@ class Engine:
 
     async def ensure(self, resource: Resource, *, itself: bool = False) -> Found | Refused:
         """Have `resource` in the store as if a client had asked for it, its body left alone;
-        `itself`: upstream is asked about this very thing. Never raises for anything that upstream
-        did."""
+        `itself`: upstream is asked about this very thing, however long it takes. Never raises for
+        anything that upstream did."""
         wishes = Headers((("cache-control", "no-cache"),)) if itself else Headers()
         host = BUILDS_HOST if resource.origin is Origin.BUILDS else REPO_HOST
         request = Request(method="HEAD", host=host, target=resource.path, headers=wishes)
@@ -146,7 +147,24 @@ class Engine:
         except StoreError as error:
             return Refused(503, str(error))
         assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
+        if itself and isinstance(found, Found) and found.slow:
+            return await self._landed(resource, found)
         return found
+
+    async def package(self, entry: Entry) -> Package | None:
+        """The decoded registry entry that `ensure` found; None if its body is damaged. Raises
+        StoreError."""
+        return await self._refresher.package(entry)
+
+    async def _landed(self, resource: Resource, found: Found) -> Found | Refused:
+        """What comes of the fetch that `found` was not to wait for."""
+        flight = self._landings.get(resource)
+        if flight is None:
+            return found
+        try:
+            return self._judge(resource, await self._landings.result(resource, flight), joined=True)
+        except (UpstreamError, VerificationError) as error:
+            return replace(found, detail=str(error), slow=False)
 
     async def until_reachable(self, resource: Resource, seconds: float) -> bool:
         """Whether upstream may be asked for it, after waiting that long for its return."""

@@ -16,6 +16,7 @@ BUILDS_HOST = "builds.hex.pm"
 HOSTS = (REPO_HOST, BUILDS_HOST)
 PUBLIC_REPOSITORY = "hexpm"
 
+_BEFORE = "#before"
 # The URL that mini_repo's users have in their compose files ends in this.
 _MINI_REPO_PREFIX = "/repos/hexpm_mirror"
 
@@ -92,6 +93,11 @@ def tarball(name: str, version: str) -> Resource:
 
 def docs(name: str, version: str) -> Resource:
     return Resource(Kind.DOCS, f"/docs/{_release(name, version)}.tar.gz", name, version)
+
+
+def key_before(about: Resource) -> str:
+    """Where the store keeps the registry entry before the newest one (see picture)."""
+    return f"{about.key}{_BEFORE}"
 
 
 NAMES = Resource(Kind.NAMES, "/names")
@@ -173,6 +179,14 @@ def of_key(key: str) -> Resource | None:
             resource = parse(host, key.removeprefix(origin))
             return resource if resource is not None and resource.key == key else None
     return None
+
+
+def subject_of(key: str) -> Resource | None:
+    """The same, and for the key of a registry entry before the newest one what it is about."""
+    resource = of_key(key.removesuffix(_BEFORE))
+    if key.endswith(_BEFORE) and resource is not None and resource.kind is not Kind.PACKAGE:
+        return None
+    return resource
 
 
 def _file(path: str) -> Resource:

@@ -19,6 +19,7 @@ from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
 from hexcache.settings import Settings, load
+from hexcache.signals import end_at_once
 from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
@@ -143,4 +144,4 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
     running.shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+        end_at_once(number)
