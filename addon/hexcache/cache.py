@@ -70,7 +70,7 @@ class Engine:
             builds_keys=trust.builds,
             clock=clock,
         )
-        self._pictures = Pictures(store, self._refresher)
+        self.pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
         self._absences = Absences(cache.missing_fresh, clock)
@@ -80,7 +80,7 @@ class Engine:
             upstream,
             self._refresher,
             self._landings,
-            self._pictures,
+            self.pictures,
             self._absences,
             wanted=self._may_prefetch,
             clock=clock,
@@ -210,9 +210,9 @@ class Engine:
             and not found.slow
             and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
-            return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+            return replace(found, entry=await self.pictures.consistent(resource, found.entry))
         if isinstance(found, Found) and resource.kind is Kind.PACKAGE:
-            self._pictures.shown_newest(resource)
+            self.pictures.shown_newest(resource)
         return found
 
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
@@ -294,9 +294,9 @@ class Engine:
             return None
         lost = self._store.get(about.key) is None
         up = self._network(resource) is Network.UP
-        if not lost and up and not self._pictures.shows_the_one_before(about):
+        if not lost and up and not self.pictures.shows_the_one_before(about):
             return None
-        if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
+        if not lost and entry.sha256 != await self.pictures.named_before(about, resource.version):
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import serving, warming
+from hexcache.commands import carrying, serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
 
 
@@ -54,5 +54,14 @@ for command in (
     serving.env,
     warming.warm,
     warming.check,
+    stored.ls,
+    stored.show,
+    stored.stats,
+    upkeep.verify,
+    upkeep.refresh,
+    upkeep.rm,
+    upkeep.gc,
+    carrying.export,
+    carrying.import_command,
 ):
     main.add_command(command)

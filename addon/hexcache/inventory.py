@@ -43,7 +43,8 @@ class StoredRelease:
 @dataclass(frozen=True, kw_only=True)
 class StoredPackage:
     """`entry` is the newest registry entry, None where none is stored; `package` is it decoded,
-    None where it can't be believed. `releases`: newest first."""
+    None where it can't be believed. `releases`: newest first; `keys` are the store's, of all that
+    is stored."""
 
     name: str
     entry: Entry | None
@@ -52,6 +53,7 @@ class StoredPackage:
     bytes: int
     used_at: float
     pinned: bool
+    keys: frozenset[str]
 
     @property
     def retired(self) -> tuple[StoredRelease, ...]:
@@ -176,6 +178,7 @@ def _package(
         bytes=sum(entry.size for _, entry in held),
         used_at=max(entry.used_at for _, entry in held),
         pinned=any(entry.key in pinned for _, entry in held),
+        keys=frozenset(entry.key for _, entry in held),
     )
 
 

@@ -51,6 +51,16 @@ class Kind(StrEnum):
         """Signed registry messages, which decide what else is good."""
         return self in (Kind.NAMES, Kind.VERSIONS, Kind.PACKAGE)
 
+    @property
+    def is_opaque(self) -> bool:
+        """Whether nobody looks into the body: it may be a file too large for memory."""
+        return self in (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
+
+    @property
+    def largest(self) -> int:
+        """How many bytes such a body may have."""
+        return 4 * 2**30 if self.is_opaque else 64 * 2**20
+
 
 @dataclass(frozen=True)
 class Resource:

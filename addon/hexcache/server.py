@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shlex
 import signal
+import sys
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, master, options
@@ -124,7 +125,7 @@ async def _serve(settings: Settings) -> int:
         next_layer.NextLayer(),
         tlsconfig.TlsConfig(),
         Banner(proxy),
-        errorcheck.ErrorCheck(),
+        _ErrorCheck(),
     )
     opts.update(**proxy.options())
     loop = asyncio.get_running_loop()
@@ -145,3 +146,14 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         end_at_once(number)
+
+
+class _ErrorCheck(errorcheck.ErrorCheck):
+    """Ends a start during which an error was logged; that one line says it all."""
+
+    name = "errorcheck"  # by this mitmproxy finds it
+
+    async def shutdown_if_errored(self) -> None:
+        await asyncio.sleep(0)  # what is being logged comes first
+        if self.logger.has_errored:
+            sys.exit(1)

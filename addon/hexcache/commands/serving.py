@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from hexcache import remote
 from hexcache.clients import Format, client_environment, notes, render
 from hexcache.commands.common import config_option
 from hexcache.settings import load
@@ -39,6 +38,8 @@ def offline_command(what: str, config: Path | None) -> None:
     While it is on, no packet leaves for Hex: what is stored is served as if fresh. What is coming
     in may finish. The next start goes by the settings again.
     """
+    from hexcache import remote  # aiohttp takes a moment to import
+
     data = load(config).data
     if what == "status":
         answer = asyncio.run(remote.ask(data, "GET", "/offline"))
@@ -54,6 +55,8 @@ def health(config: Path | None) -> None:
 
     It asks /healthz at listen.status, or the control socket where that is off.
     """
+    from hexcache import remote  # aiohttp takes a moment to import
+
     settings = load(config)
     if settings.listen.status is not None:
         asyncio.run(remote.ask_health(settings.listen.status))
