@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from hexcache.authority import Authority
 from hexcache.cache import Engine
 from hexcache.errors import SettingsError
-from hexcache.settings import Address, Listen, Settings
+from hexcache.settings import Listen, Settings
 from hexcache.store import Store
 from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
+from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from hexcache.assembly import Parts, assemble
 from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
-from hexcache.settings import Address, Settings, load
+from hexcache.settings import Settings, load
 from hexcache.signals import end_at_once
+from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,5 @@
-"""What runs beside the proxy's listeners: the status port and the control socket."""
+"""What runs beside the proxy's listeners: the status port, the control socket, and what keeps lock
+files and packages present."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
+from hexcache.keeper import Keeper
 from hexcache.observing import Observatory
-from hexcache.settings import Address
 from hexcache.status import Readiness, Status
+from hexcache.values import Address
 
 
 class Services:
@@ -22,6 +24,7 @@ class Services:
         self._parts = parts
         self._what_is_missing = what_is_missing
         self._control = Control(parts, JOBS)
+        self.keeper = Keeper(parts)
         self._status: Status | None = None
         if parts.settings.listen.status is not None:
             self._status = Status(
@@ -42,6 +45,7 @@ class Services:
             if self._status is not None:
                 await self._status.start()
             await self._control.start()
+            await self.keeper.start()
         except HexcacheError:
             await self.close()
             raise
@@ -49,6 +53,7 @@ class Services:
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._control.close)
+            stack.push_async_callback(self.keeper.close)
             if self._status is not None:
                 stack.push_async_callback(self._status.close)
 

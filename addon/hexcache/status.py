@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hexcache.authority import Authority
 from hexcache.errors import ListenError, reason_of
-from hexcache.settings import Address
+from hexcache.values import Address
 
 _PEM = "application/x-pem-file"
 # A browser is to show these, and to do nothing else with them.
