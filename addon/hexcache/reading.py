@@ -66,6 +66,18 @@ class StoreReader:
         found = (self._entry(key[2:], *rest) for key, *rest in rows)
         return [entry for entry in found if entry is not None]
 
+    def kinds(self) -> dict[str, int]:
+        """How many entries there are of each kind. Raises StoreError."""
+        # In the database's own words: a tenth of the time, and nobody's event loop waits.
+        fields = "CASE WHEN json_valid(CAST(value AS TEXT)) THEN CAST(value AS TEXT) END"
+        rows = self._rows(
+            "key >= 'm:' AND key < 'm;' AND key NOT LIKE '%#%' "
+            f"AND json_extract({fields}, '$.trust') = ? GROUP BY 1",
+            self._trust,
+            columns=f"json_extract({fields}, '$.kind'), count(*)",
+        )
+        return {str(kind): int(count) for kind, count in rows}
+
     def bytes_stored(self) -> int:
         """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
         size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"

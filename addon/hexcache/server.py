@@ -45,7 +45,9 @@ class MitmdumpScript:
             return
         config = ctx.options.hexcache_config
         try:
-            self.proxy.parts = assemble(load(Path(config) if config else None))
+            self.proxy.parts = assemble(
+                load(Path(config) if config else None), self.proxy.telemetry
+            )
         except HexcacheError as error:
             # mitmdump ends when an error is logged during its start; raised, it would print a
             # traceback.
@@ -112,7 +114,7 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     proxy = HexProxy()
-    proxy.parts = assemble(settings)
+    proxy.parts = assemble(settings, proxy.telemetry)
     opts = options.Options()
     running = master.Master(opts)
     # Only what a proxy needs of mitmproxy's 30 addons. Ours comes first: it brings its own TLS

@@ -11,6 +11,7 @@ from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
 from hexcache.keeper import Keeper
+from hexcache.observing import Observatory
 from hexcache.status import Readiness, Status
 from hexcache.values import Address
 
@@ -26,7 +27,12 @@ class Services:
         self.keeper = Keeper(parts)
         self._status: Status | None = None
         if parts.settings.listen.status is not None:
-            self._status = Status(parts.settings.listen.status, parts.authority, self._readiness)
+            self._status = Status(
+                parts.settings.listen.status,
+                parts.authority,
+                self._readiness,
+                Observatory(parts).routes(),
+            )
 
     @property
     def status_addresses(self) -> list[Address]:
