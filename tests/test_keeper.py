@@ -19,7 +19,7 @@ from support.signing import Rel
 from support.upstream import status
 
 DAY = 86400.0
-LOOK = 5.0
+LOOK = 2.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

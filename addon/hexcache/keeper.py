@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # What the packages' pins are called; those of a lock file by its path.
 PACKAGES = "warm.packages"
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 # Where looking takes long, it is done less often: no more than a twentieth of the time.
 _LOOK_SHARE = 20
 # What is new is wanted soon; what is looked after again can wait for everything else.
