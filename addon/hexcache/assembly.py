@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from hexcache.authority import Authority
 from hexcache.cache import Engine
-from hexcache.settings import Settings
+from hexcache.errors import SettingsError
+from hexcache.settings import Address, Listen, Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 
@@ -27,6 +29,7 @@ class Core:
     upstream: Upstream
     trust: Trust
     clock: Callable[[], float]
+    telemetry: Telemetry
 
     async def close(self) -> None:
         await self.engine.close()
@@ -39,10 +42,15 @@ class Parts(Core):
     authority: Authority
 
 
-def assemble_core(settings: Settings, clock: Callable[[], float] = time.time) -> Core:
+def assemble_core(
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    telemetry: Telemetry | None = None,
+) -> Core:
     """Open the store, for this process alone. Raises HexcacheError; then nothing is left open."""
     trust = Trust.of(settings)
-    upstream = Upstream(settings, settings.listen.addresses)
+    telemetry = telemetry or Telemetry()
+    upstream = Upstream(settings, settings.listen.addresses, telemetry=telemetry)
     if not settings.cache.verify:
         logger.warning(
             "cache.verify is false: NOTHING THAT COMES FROM UPSTREAM IS VERIFIED, and what is "
@@ -51,19 +59,35 @@ def assemble_core(settings: Settings, clock: Callable[[], float] = time.time) ->
     store = Store.open(
         settings.cache_directory, limit=settings.cache.size_limit, clock=clock, trust=trust.name
     )
-    engine = Engine(settings, store, upstream, trust=trust, clock=clock)
-    return Core(settings, engine, store, upstream, trust, clock)
+    engine = Engine(settings, store, upstream, trust=trust, clock=clock, telemetry=telemetry)
+    return Core(settings, engine, store, upstream, trust, clock, telemetry)
 
 
-def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Parts:
+def assemble(
+    settings: Settings, telemetry: Telemetry, clock: Callable[[], float] = time.time
+) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
+    _refuse_one_address_twice(settings.listen)
     Trust.of(settings)  # before anything is made
     authority = Authority.open(settings.data / "ca")
     if settings.publish_ca is not None:
         authority.publish(settings.publish_ca)
     if warning := authority.expiry_warning():
         logger.warning("%s", warning)
-    core = assemble_core(settings, clock)
-    return Parts(
-        core.settings, core.engine, core.store, core.upstream, core.trust, core.clock, authority
-    )
+    core = assemble_core(settings, clock, telemetry)
+    return Parts(**vars(core), authority=authority)
+
+
+def _refuse_one_address_twice(listen: Listen) -> None:
+    taken: dict[Address, str] = {}
+    for name in Listen.model_fields:
+        address: Address | None = getattr(listen, name)
+        # The system gives each port 0 another one.
+        if address is None or not address.port:
+            continue
+        if other := taken.get(address):
+            key = f"listen.{name}"
+            raise SettingsError(
+                f"listen.{other} and {key} are both {address}: each needs its own", key=key
+            )
+        taken[address] = name

@@ -22,10 +22,12 @@ from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
+from hexcache.registry import Package
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.transfer import Transfers
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
@@ -48,12 +50,14 @@ class Engine:
         trust: Trust,
         clock: Callable[[], float],
         pace: Pace | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._upstream = upstream
         self._clock = clock
         pace = pace or Pace()
+        telemetry = telemetry or Telemetry()
         cache = settings.cache
         self._policy = Policy(
             registry_fresh=cache.registry_fresh,
@@ -64,12 +68,13 @@ class Engine:
         give_up = settings.upstream.give_up
         self._refresher = Refresher(
             store,
-            Transfers(upstream, store.spool, give_up=give_up, pace=pace),
+            Transfers(upstream, store.spool, give_up=give_up, pace=pace, telemetry=telemetry),
             keys=trust.registry,
             builds_keys=trust.builds,
             clock=clock,
+            telemetry=telemetry,
         )
-        self._pictures = Pictures(store, self._refresher)
+        self.pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
         self._absences = Absences(cache.missing_fresh, clock)
@@ -79,7 +84,7 @@ class Engine:
             upstream,
             self._refresher,
             self._landings,
-            self._pictures,
+            self.pictures,
             self._absences,
             wanted=self._may_prefetch,
             clock=clock,
@@ -112,7 +117,7 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                reason = "it is passed through, never stored, and Hexcache is offline"
+                reason = self._replies.offline(None)
                 return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
@@ -149,6 +154,11 @@ class Engine:
         if itself and isinstance(found, Found) and found.slow:
             return await self._landed(resource, found)
         return found
+
+    async def package(self, entry: Entry) -> Package | None:
+        """The decoded registry entry that `ensure` found; None if its body is damaged. Raises
+        StoreError."""
+        return await self._refresher.package(entry)
 
     async def _landed(self, resource: Resource, found: Found) -> Found | Refused:
         """What comes of the fetch that `found` was not to wait for."""
@@ -204,9 +214,9 @@ class Engine:
             and not found.slow
             and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
-            return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+            return replace(found, entry=await self.pictures.consistent(resource, found.entry))
         if isinstance(found, Found) and resource.kind is Kind.PACKAGE:
-            self._pictures.shown_newest(resource)
+            self.pictures.shown_newest(resource)
         return found
 
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
@@ -288,9 +298,9 @@ class Engine:
             return None
         lost = self._store.get(about.key) is None
         up = self._network(resource) is Network.UP
-        if not lost and up and not self._pictures.shows_the_one_before(about):
+        if not lost and up and not self.pictures.shows_the_one_before(about):
             return None
-        if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
+        if not lost and entry.sha256 != await self.pictures.named_before(about, resource.version):
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
 

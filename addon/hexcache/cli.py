@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import serving, stored, upkeep
+from hexcache.commands import carrying, serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
 
 
@@ -52,6 +52,8 @@ for command in (
     serving.offline_command,
     serving.health,
     serving.env,
+    warming.warm,
+    warming.check,
     stored.ls,
     stored.show,
     stored.stats,
@@ -59,5 +61,7 @@ for command in (
     upkeep.refresh,
     upkeep.rm,
     upkeep.gc,
+    carrying.export,
+    carrying.import_command,
 ):
     main.add_command(command)

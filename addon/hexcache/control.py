@@ -16,9 +16,9 @@ from pathlib import Path
 from aiohttp import web
 
 from hexcache.assembly import Core
-from hexcache.errors import ControlError, HexcacheError
+from hexcache.errors import ControlError, HexcacheError, reason_of
 from hexcache.jobs import Event, Job, Order
-from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, reason, within_reach
+from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Control:
         except OSError as error:
             bound.close()
             await self.close()
-            raise ControlError(f"{self._path} can't be made: {reason(error)}") from None
+            raise ControlError(f"{self._path} can't be made: {reason_of(error)}") from None
 
     async def close(self) -> None:
         if self._runner is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
-from diskcache.core import DBNAME
+from diskcache.core import DBNAME, MODE_BINARY
 
 from hexcache.disk import SafeDisk
 from hexcache.entries import Entry
@@ -65,11 +66,38 @@ class StoreReader:
         found = (self._entry(key[2:], *rest) for key, *rest in rows)
         return [entry for entry in found if entry is not None]
 
+    def kinds(self) -> dict[str, int]:
+        """How many entries there are of each kind. Raises StoreError."""
+        # In the database's own words: a tenth of the time, and nobody's event loop waits.
+        fields = "CASE WHEN json_valid(CAST(value AS TEXT)) THEN CAST(value AS TEXT) END"
+        rows = self._rows(
+            "key >= 'm:' AND key < 'm;' AND key NOT LIKE '%#%' "
+            f"AND json_extract({fields}, '$.trust') = ? GROUP BY 1",
+            self._trust,
+            columns=f"json_extract({fields}, '$.kind'), count(*)",
+        )
+        return {str(kind): int(count) for kind, count in rows}
+
     def bytes_stored(self) -> int:
         """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
         size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
         rows = self._rows("1", columns=f"{size} + coalesce(sum(size), 0)")
         return int(rows[0][0] or 0) if rows else 0
+
+    def has_body(self, entry: Entry) -> bool:
+        """Whether a body of the right size is there, its content not looked at. Raises
+        StoreError."""
+        for filename, length in self._rows(
+            "key = ?", entry.body_key, columns="filename, length(value)"
+        ):
+            if filename is None:
+                return bool(length == entry.size)
+            with (
+                contextlib.suppress(OSError),
+                self._disk.fetch(MODE_BINARY, filename, None, True) as file,
+            ):
+                return os.fstat(file.fileno()).st_size == entry.size
+        return False
 
     @contextlib.contextmanager
     def body(self, entry: Entry) -> Iterator[BinaryIO | bytes | None]:

@@ -51,6 +51,16 @@ class Kind(StrEnum):
         """Signed registry messages, which decide what else is good."""
         return self in (Kind.NAMES, Kind.VERSIONS, Kind.PACKAGE)
 
+    @property
+    def is_opaque(self) -> bool:
+        """Whether nobody looks into the body: it may be a file too large for memory."""
+        return self in (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
+
+    @property
+    def largest(self) -> int:
+        """How many bytes such a body may have."""
+        return 4 * 2**30 if self.is_opaque else 64 * 2**20
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -120,6 +130,7 @@ def csv_of(signature: Resource) -> Resource:
 # A package is `[a-z][a-z0-9_]*` on hex.pm (hexpm, Package.changeset); self-hosted repositories
 # had capitals. Neither has a dash: the first one ends the name.
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
+PACKAGE_NAME = re.compile(_NAME)
 _VERSION = r"[0-9A-Za-z][0-9A-Za-z.+-]*"
 _PACKAGE = re.compile(rf"/packages/({_NAME})")
 _TARBALL = re.compile(rf"/tarballs/({_NAME})-({_VERSION})\.tar")

@@ -9,6 +9,7 @@ from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
+from hexcache.observing import Observatory
 from hexcache.settings import Address
 from hexcache.status import Readiness, Status
 
@@ -23,7 +24,12 @@ class Services:
         self._control = Control(parts, JOBS)
         self._status: Status | None = None
         if parts.settings.listen.status is not None:
-            self._status = Status(parts.settings.listen.status, parts.authority, self._readiness)
+            self._status = Status(
+                parts.settings.listen.status,
+                parts.authority,
+                self._readiness,
+                Observatory(parts).routes(),
+            )
 
     @property
     def status_addresses(self) -> list[Address]:

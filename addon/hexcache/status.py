@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from hexcache.authority import Authority
-from hexcache.errors import ListenError
+from hexcache.errors import ListenError, reason_of
 from hexcache.settings import Address
 
 _PEM = "application/x-pem-file"
@@ -53,10 +52,15 @@ class Readiness:
 
 
 class Status:
-    """A listener at `address`, once it is started. `readiness` is asked at each /readyz."""
+    """A listener at `address`, once it is started. `readiness` is asked at each /readyz; `routes`
+    are what else there is to see."""
 
     def __init__(
-        self, address: Address, authority: Authority, readiness: Callable[[], Awaitable[Readiness]]
+        self,
+        address: Address,
+        authority: Authority,
+        readiness: Callable[[], Awaitable[Readiness]],
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
         self._address = address
         self._readiness = readiness
@@ -66,6 +70,7 @@ class Status:
         self._app.router.add_get("/readyz", self._ready)
         for path in (authority.certificate_path, authority.bundle_path):
             self._app.router.add_get(f"/{path.name}", _file(path))
+        self._app.router.add_routes(routes)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -83,8 +88,9 @@ class Status:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
             await self.close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenError(f"listen.status: can't listen on {self._address}: {reason}") from None
+            raise ListenError(
+                f"listen.status: can't listen on {self._address}: {reason_of(error)}"
+            ) from None
 
     async def close(self) -> None:
         if self._runner is not None:

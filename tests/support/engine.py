@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hexcache.assembly import Core
 from hexcache.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
 from hexcache.pace import Pace
@@ -15,6 +16,7 @@ from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 from support.clock import Clock
@@ -67,7 +69,8 @@ class Bench:
         # No sleeps: what waits before it tries again tries at once.
         self.time = Clock(0.0)
         pace = Pace(monotonic=self.time, sleep=self.time.sleep, down_grace=0)
-        self.upstream = Upstream(self.settings, pace=pace)
+        self.telemetry = Telemetry()
+        self.upstream = Upstream(self.settings, pace=pace, telemetry=self.telemetry)
         self.engine = Engine(
             self.settings,
             self.store,
@@ -75,9 +78,23 @@ class Bench:
             trust=self.trust,
             clock=clock,
             pace=pace,
+            telemetry=self.telemetry,
         )
         self.partial = directory / "partial"
         self._open = True
+
+    @property
+    def core(self) -> Core:
+        """The same for jobs."""
+        return Core(
+            self.settings,
+            self.engine,
+            self.store,
+            self.upstream,
+            self.trust,
+            self.clock,
+            self.telemetry,
+        )
 
     async def close(self) -> None:
         if self._open:

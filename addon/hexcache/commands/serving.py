@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from hexcache.clients import Format, client_environment, notes, render
 from hexcache.commands.common import config_option
 from hexcache.settings import load
+from hexcache.signals import end_at_once
 
 
 @click.command(epilog="Example: hexcache serve --config /etc/hexcache/proxy.yaml")
@@ -18,6 +20,8 @@ from hexcache.settings import load
 @click.option("--offline", is_flag=True, help="Ask nothing of Hex: serve what is stored.")
 def serve(config: Path | None, offline: bool) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
+    # Until the server has its own handlers; on a slow disk that may take a while.
+    end_at_once(signal.SIGTERM)
     # mitmproxy takes a moment to import: the other commands don't need it.
     from hexcache.server import serve as run_server
 
