@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hexcache.authority import Authority
 from hexcache.cache import Engine
+from hexcache.history import History
 from hexcache.settings import Settings
 from hexcache.store import Store
 from hexcache.telemetry import Telemetry
@@ -39,6 +40,7 @@ class Core:
 @dataclass(frozen=True)
 class Parts(Core):
     authority: Authority
+    history: History
 
 
 def assemble_core(
@@ -73,4 +75,7 @@ def assemble(
     if warning := authority.expiry_warning():
         logger.warning("%s", warning)
     core = assemble_core(settings, clock, telemetry)
-    return Parts(**vars(core), authority=authority)
+    # The store's directory is ours alone by now.
+    history = History.load(settings.cache_directory, clock)
+    telemetry.tell(history)
+    return Parts(**vars(core), authority=authority, history=history)
