@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hexcache.messages import Outcome, Reply, Request
+from hexcache.printing import printable
 
 # Clients choose paths, upstreams choose words: neither fills a log or a page.
 _LONGEST = 200
@@ -80,11 +80,6 @@ def without_query(target: str) -> str:
     log."""
     path, mark, _ = target.partition("?")
     return f"{path}?…" if mark else path
-
-
-def printable(text: str) -> str:
-    """Text that a client or upstream chose, safe for a terminal and for one line."""
-    return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
 def _short(text: str) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from hexcache.authority import Authority
 from hexcache.cache import Engine
+from hexcache.errors import SettingsError
 from hexcache.history import History
-from hexcache.settings import Settings
+from hexcache.settings import Address, Listen, Settings
 from hexcache.store import Store
 from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
@@ -68,6 +69,7 @@ def assemble(
     settings: Settings, telemetry: Telemetry, clock: Callable[[], float] = time.time
 ) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
+    _refuse_one_address_twice(settings.listen)
     Trust.of(settings)  # before anything is made
     authority = Authority.open(settings.data / "ca")
     if settings.publish_ca is not None:
@@ -79,3 +81,18 @@ def assemble(
     history = History.load(settings.cache_directory, clock)
     telemetry.tell(history)
     return Parts(**vars(core), authority=authority, history=history)
+
+
+def _refuse_one_address_twice(listen: Listen) -> None:
+    taken: dict[Address, str] = {}
+    for name in Listen.model_fields:
+        address: Address | None = getattr(listen, name)
+        # The system gives each port 0 another one.
+        if address is None or not address.port:
+            continue
+        if other := taken.get(address):
+            key = f"listen.{name}"
+            raise SettingsError(
+                f"listen.{other} and {key} are both {address}: each needs its own", key=key
+            )
+        taken[address] = name

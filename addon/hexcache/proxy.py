@@ -16,13 +16,13 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 from OpenSSL import SSL
 
 from hexcache import resources
-from hexcache.answers import printable
 from hexcache.assembly import Parts
 from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
 from hexcache.errors import HexcacheError
-from hexcache.gateway import Arrival, Gateway
+from hexcache.gateway import Arrival, Gateway, Silence
 from hexcache.layers import Pull, PullingHttpLayer, leave
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.printing import printable
 from hexcache.reporting import Reporter
 from hexcache.services import Services
 from hexcache.telemetry import Telemetry
@@ -98,7 +98,14 @@ class HexProxy:
             handler.layer = Gateway(context)
 
     def hexcache_arrival(self, arrival: Arrival) -> None:
+        self._tunnelled.discard(arrival.client.id)
         (self._tunnelled if arrival.tunnelled else self._pulling).add(arrival.client.id)
+
+    def hexcache_silence(self, silence: Silence) -> None:
+        """While offline nothing leaves that could be on its way to Hex."""
+        silence.may_go_on = self.parts is not None and not self.parts.engine.offline
+        if silence.may_go_on:
+            self._tunnelled.add(silence.client.id)
 
     def client_disconnected(self, client: connection.Client) -> None:
         self._pulling.discard(client.id)
@@ -133,6 +140,11 @@ class HexProxy:
         elif data.server.address == _local_address(data.client):
             # Not redirected: whoever connects to the gateway's own port would be sent back to it.
             data.server.error = "this port is for redirected connections only"
+            logger.warning(
+                "%s connected to listen.transparent itself, which is for connections that a packet"
+                " filter redirects: closed",
+                _client(data.client),
+            )
 
     async def request(self, flow: http.HTTPFlow) -> None:
         # Proxy authentication answers by setting a response: that stands.

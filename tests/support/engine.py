@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hexcache.assembly import Core
 from hexcache.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
 from hexcache.pace import Pace
@@ -81,6 +82,19 @@ class Bench:
         )
         self.partial = directory / "partial"
         self._open = True
+
+    @property
+    def core(self) -> Core:
+        """The same for jobs."""
+        return Core(
+            self.settings,
+            self.engine,
+            self.store,
+            self.upstream,
+            self.trust,
+            self.clock,
+            self.telemetry,
+        )
 
     async def close(self) -> None:
         if self._open:

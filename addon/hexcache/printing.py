@@ -1,0 +1,8 @@
+"""Text of others, made fit for a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: object) -> str:
+    """On one line, without control characters: what a registry or an archive says."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
