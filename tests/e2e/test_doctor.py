@@ -210,7 +210,8 @@ def test_bash_completes(tmp_path: Path) -> None:
         f'PATH="{tmp_path}:$PATH"; eval "$(hexcache completion bash)"; '
         "COMP_WORDS=(hexcache ex); COMP_CWORD=1; _hexcache_completion hexcache; "
         'echo "${COMPREPLY[@]}"; '
-        "COMPREPLY=(); COMP_WORDS=(hexcache audit --format s); COMP_CWORD=3; _hexcache_completion hexcache; "
+        "COMPREPLY=(); COMP_WORDS=(hexcache audit --format s); COMP_CWORD=3; "
+        "_hexcache_completion hexcache; "
         'echo "${COMPREPLY[@]}"'
     )
     result = subprocess.run(
