@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from support.clients import require_mix
 from support.commands import clean_environment, run
 from support.http import curl
 from support.rebar3 import Rebar3Project
-from support.running import Running
+from support.running import Running, free_ports
 
 ALL = {"alpha", "beta", "gamma"}
 Start = Callable[..., Running]
@@ -179,20 +179,68 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
     assert [path.name for path in tmp_path.glob("*train*")] == ["train.tar"]
 
 
-def test_unpacked_it_is_a_mirror(home: tuple[Running, Rebar3Project], tmp_path: Path) -> None:
-    """Served by what is at hand; rebar3 wants ETags, which python's http.server doesn't give."""
+SITE = """
+import sys
+from aiohttp import web
+app = web.Application()
+app.router.add_static("/", sys.argv[1])
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def serve_files() -> Iterator[Callable[[Path], str]]:
+    """A web server that knows files and their ETags, and nothing of Hex."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(directory: Path) -> str:
+        (port,) = free_ports(1)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SITE, directory, str(port)], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert "Running on" in process.stdout.readline()
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_unpacked_it_is_a_mirror(
+    home: tuple[Running, Rebar3Project], serve_files: Callable[[Path], str], tmp_path: Path
+) -> None:
     proxy, project = home
     site = tmp_path / "site"
     site.mkdir()
     made = run("export", "-", config=proxy.config)
     subprocess.run(["tar", "x"], input=made.output, cwd=site, check=True, timeout=60)
-    for path in site.rglob("*"):
-        if path.is_file() and path.name != "hexcache.json":
-            got = curl(f"{proxy.mirror}/{path.relative_to(site)}")
-            assert (got.status, got.body) == (200, path.read_bytes())
     told = json.loads((site / "hexcache.json").read_text())
     assert set(told["files"]) == names(made.output) - {"hexcache.json"}
-    assert project.directory.exists()
+    proxy.stop()
+    project.trust(None)
+    project.wipe(lock=True)
+    result = project.get_deps(mirror=serve_files(site))
+    assert result.returncode == 0, result.stdout
+    assert set(project.fetched()) == ALL
+
+
+def test_mix_takes_it_from_there_too(
+    world: World,
+    home: tuple[Running, Rebar3Project],
+    serve_files: Callable[[Path], str],
+    tmp_path: Path,
+) -> None:
+    project = MixProject(tmp_path / "mix", require_mix(), world.repository.public_key_file)
+    site = tmp_path / "site"
+    site.mkdir()
+    made = run("export", "-", config=home[0].config)
+    subprocess.run(["tar", "x"], input=made.output, cwd=site, check=True, timeout=60)
+    result = project.run("deps.get", HEX_MIRROR=serve_files(site))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert project.fetched() == ALL
 
 
 def test_an_import_that_is_killed_leaves_a_good_store(

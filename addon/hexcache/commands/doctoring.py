@@ -11,18 +11,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hexcache.checks import Check, Seat, State
 from hexcache.commands.common import config_option, json_option, print_json
-from hexcache.doctor import examine
 from hexcache.errors import SettingsError, UpstreamError
 from hexcache.printing import printable
-from hexcache.probing import PATH, Answer
 from hexcache.settings import Settings, find_config, load
 
-_COLOURS = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
+if TYPE_CHECKING:  # a handshake takes more to import than the other commands need
+    from hexcache.checks import Check
+    from hexcache.probing import Answer
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _SECONDS = 10.0
 
 
@@ -42,13 +44,16 @@ def doctor(config: Path | None, as_json: bool) -> None:
         checks.append(check)
         if not as_json:
             _print(check)
-    failed = any(check.state is State.FAIL for check in checks)
+    failed = any(check.state == "fail" for check in checks)
     if as_json:
         print_json({"ok": not failed, "checks": [dataclasses.asdict(each) for each in checks]})
     sys.exit(1 if failed else 0)
 
 
 def _checks(config: Path | None) -> Iterator[Check]:
+    from hexcache.checks import Check, Seat, State
+    from hexcache.doctor import examine
+
     try:
         path = find_config(config)
         settings = load(config)
@@ -75,6 +80,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
 async def _ask(settings: Settings) -> Answer:
     """As the server asks, but for its patience. Raises HexcacheError."""
     from hexcache.connections import host_of  # aiohttp takes a moment
+    from hexcache.probing import PATH, Answer
     from hexcache.upstream import Upstream
 
     upstream = Upstream(settings, settings.listen.addresses)
@@ -96,5 +102,5 @@ async def _ask(settings: Settings) -> Answer:
 def _print(check: Check) -> None:
     state = click.style(f"{check.state:<4}", fg=_COLOURS[check.state])
     click.echo(f"{state}  {check.name}: {check.what}")
-    if check.mend and check.state is not State.OK:
+    if check.mend and check.state != "ok":
         click.echo(f"      {check.mend}")
