@@ -194,3 +194,20 @@ async def test_statistics_are_json(foo: Bench) -> None:
     statistics = foo.telemetry.statistics()
     assert statistics["upstream_requests"] == {f"127.0.0.1:{foo.fake.port}": {"200": 1}}
     assert statistics["bytes"]["fetched"] == len(foo.fake.files["/packages/foo"])
+
+
+async def test_what_is_being_fetched(foo: Bench) -> None:
+    foo.fake.fault("/tarballs", hold(20_000))
+    asking = asyncio.create_task(foo.get(URL))
+    await asyncio.to_thread(foo.fake.wait_until_holding)
+    async with asyncio.timeout(20):
+        while not (fetches := foo.engine.fetches()) or not fetches[0].size:
+            await asyncio.sleep(0.001)
+    (fetch,) = fetches
+    assert (fetch.subject, fetch.total) == ("tarball foo-1.0.0", len(CONTENT))
+    assert 0 < fetch.size <= 20_000
+    assert fetch.seconds > 0
+    foo.fake.release()
+    assert (await asking).body == CONTENT
+    await foo.settled()
+    assert foo.engine.fetches() == []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hexcache.authority import Authority
 from hexcache.cache import Engine
 from hexcache.errors import SettingsError
+from hexcache.history import History
 from hexcache.settings import Listen, Settings
 from hexcache.store import Store
 from hexcache.telemetry import Telemetry
@@ -41,6 +42,7 @@ class Core:
 @dataclass(frozen=True)
 class Parts(Core):
     authority: Authority
+    history: History
 
 
 def assemble_core(
@@ -76,7 +78,10 @@ def assemble(
     if warning := authority.expiry_warning():
         logger.warning("%s", warning)
     core = assemble_core(settings, clock, telemetry)
-    return Parts(**vars(core), authority=authority)
+    # The store's directory is ours alone by now.
+    history = History.load(settings.cache_directory, clock)
+    telemetry.tell(history)
+    return Parts(**vars(core), authority=authority, history=history)
 
 
 def _refuse_one_address_twice(listen: Listen) -> None:

@@ -15,7 +15,7 @@ from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.fetches import Fetches
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
-from hexcache.landing import Landings
+from hexcache.landing import Fetch, Landings
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 from hexcache.pace import Pace
 from hexcache.pairs import Pairs
@@ -109,6 +109,10 @@ class Engine:
     def is_busy(self) -> bool:
         """Whether anything is being fetched, for a client or behind."""
         return self._fetches.are_busy
+
+    def fetches(self) -> list[Fetch]:
+        """What is being fetched now, for a client or behind, the oldest first."""
+        return self._landings.under_way()
 
     async def get(self, request: Request) -> Reply:
         """Answer a request. Never raises for anything that a client or upstream did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -35,14 +36,17 @@ class Observatory:
 
     async def statistics(self) -> dict[str, Any]:
         """What Telemetry.statistics says, and how it is now: `version`, `offline`, `upstream` (see
-        Upstream.statistics), `store` (see Store.statistics, and `entries` by kind)."""
+        Upstream.statistics), `fetching` (see landing.Fetch), `store` (see Store.statistics, and
+        `entries` by kind), `history` (see History.statistics)."""
         parts = self._parts
         return {
             "version": __version__,
             **parts.telemetry.statistics(),
             "offline": parts.engine.offline,
             "upstream": parts.upstream.statistics(),
+            "fetching": [asdict(fetch) for fetch in parts.engine.fetches()],
             "store": {**parts.store.statistics(), "entries": await self._entries()},
+            "history": parts.history.statistics(),
         }
 
     async def gauges(self) -> Gauges:

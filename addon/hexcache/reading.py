@@ -127,7 +127,9 @@ class StoreReader:
     def _connect(self) -> None:
         database = self._where / DBNAME
         try:
-            if not database.exists():
+            try:
+                database.stat()
+            except (FileNotFoundError, NotADirectoryError):
                 return
             self._connection = sqlite3.connect(
                 f"file:{quote(str(database.absolute()))}?mode=ro",
@@ -162,5 +164,9 @@ class StoreReader:
 
 
 def _unreadable(where: Path, error: OSError | sqlite3.Error) -> str:
+    # The low byte is the kind (https://sqlite.org/rescode.html).
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{where} is damaged: {error}; the next start of `hexcache serve` puts it aside"
     reason = getattr(error, "strerror", None) or str(error)
     return f"{where} can't be read: {reason}; run this as the user that runs the server, or as root"

@@ -1,8 +1,9 @@
-"""What runs beside the proxy's listeners: the status port, the control socket, and what keeps lock
-files and packages present."""
+"""What runs beside the proxy's listeners: the status port, the control socket, what keeps lock
+files and packages present, and the keeping of the history."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -15,6 +16,9 @@ from hexcache.observing import Observatory
 from hexcache.status import Readiness, Status
 from hexcache.values import Address
 
+# A process that is killed loses so many seconds of its history.
+_SAVE_EVERY = 5.0
+
 
 class Services:
     """`what_is_missing` says in a few words why the proxy's own listeners don't answer, or nothing
@@ -26,6 +30,8 @@ class Services:
         self._control = Control(parts, JOBS)
         self.keeper = Keeper(parts)
         self._status: Status | None = None
+        self._recorder: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         if parts.settings.listen.status is not None:
             self._status = Status(
                 parts.settings.listen.status,
@@ -49,13 +55,26 @@ class Services:
         except HexcacheError:
             await self.close()
             raise
+        self._recorder = asyncio.create_task(self._keep_history())
 
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            if self._recorder is not None:
+                self._closing.set()
+                stack.push_async_callback(asyncio.wait, {self._recorder})
             stack.push_async_callback(self._control.close)
             stack.push_async_callback(self.keeper.close)
             if self._status is not None:
                 stack.push_async_callback(self._status.close)
+
+    async def _keep_history(self) -> None:
+        history = self._parts.history
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAVE_EVERY):
+                    await self._closing.wait()
+            if (content := history.encoded()) is not None:
+                await asyncio.to_thread(history.write, content)
 
     async def _readiness(self) -> Readiness:
         why = self._what_is_missing()

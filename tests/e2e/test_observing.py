@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from e2e.conftest import World
 from support.http import curl
@@ -84,3 +85,54 @@ class TestMetrics:
         assert got["bytes"]["served"] == 2 * len(world.upstream.files[TARBALL])
         assert (got["offline"], got["store"]["entries"]["tarball"]) == (False, 1)
         assert curl(f"{running.status}/api/statistics", "-X", "POST").status == 405
+
+
+class TestHistory:
+    @staticmethod
+    def day(running: Running) -> dict[str, Any]:
+        got = json.loads(curl(f"{running.status}/api/statistics").body)
+        day: dict[str, Any] = got["history"]["day"]
+        return day
+
+    def test_it_survives_a_restart(self, world: World, hexcache: Callable[..., Running]) -> None:
+        running = hexcache()
+        for _ in range(3):
+            curl(running.mirror + TARBALL)
+        before = self.day(running)
+        assert before["outcomes"] == {"miss": 1, "hit": 2}
+        assert before["fetched"] >= len(world.upstream.files[TARBALL])
+        assert running.stop() == 0
+        running.start()
+        after = self.day(running)
+        for what in ("outcomes", "served", "fetched", "saved_seconds"):
+            assert after[what] == before[what]
+        curl(running.mirror + TARBALL)
+        assert self.day(running)["outcomes"] == {"miss": 1, "hit": 3}
+
+    def test_most_of_it_survives_a_kill(
+        self, world: World, hexcache: Callable[..., Running]
+    ) -> None:
+        running = hexcache()
+        curl(running.mirror + TARBALL)
+        file = running.directory / "data" / "cache" / "history.json"
+        for _ in range(3000):
+            if file.exists():
+                break
+            curl(f"{running.status}/healthz")
+        running.kill()
+        running.start()
+        assert self.day(running)["outcomes"] == {"miss": 1}
+        assert "history" not in running.log
+
+    def test_a_damaged_file_is_a_warning(
+        self, world: World, hexcache: Callable[..., Running]
+    ) -> None:
+        running = hexcache()
+        curl(running.mirror + TARBALL)
+        running.stop()
+        (running.directory / "data" / "cache" / "history.json").write_bytes(b'{"format":')
+        running.start()
+        assert "warning: " in running.log
+        assert "the history starts anew" in running.log
+        assert self.day(running)["requests"] == 0
+        assert curl(running.mirror + TARBALL).status == 200
