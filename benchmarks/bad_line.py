@@ -23,8 +23,8 @@ from typing import Any
 
 from benchmarks import shape
 from benchmarks.line import BAD, DEAD, GOOD, Conditions, Line
-from benchmarks.namespaces import Namespace, unavailable
 from benchmarks.projects import Project, Route, clients
+from support.namespaces import Namespace, tun_unavailable
 from support.running import Running
 from support.upstream import CertificateAuthority, Upstream
 
@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     """77 where it can't be measured, 1 if a client never succeeded through Hexcache."""
     arguments = parse(argv)
     known = clients()
-    reason = unavailable() or ("" if known else "it needs a client: rebar3, or mix with Hex")
+    reason = tun_unavailable() or ("" if known else "it needs a client: rebar3, or mix with Hex")
     if reason:
         print(f"bad_line: {reason}", file=sys.stderr)
         return CANNOT

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from benchmarks.shape import DIRECT, Shape
 from support.clients import hex_archive
-from support.rebar3 import Rebar3Project
+from support.rebar3 import Rebar3Project, erlang_hosts
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,7 @@ class Mix:
 def _environment(home: Path, route: Route) -> dict[str, str]:
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home)}
     if route.hosts:
-        # Erlang's own hosts file: a namespace has none of its own.
-        terms = [
-            f'{{host, {{{address.replace(".", ",")}}}, ["{name}"]}}.\n'
-            for name, address in route.hosts.items()
-        ]
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "inetrc").write_text("{lookup, [file, native]}.\n" + "".join(terms))
-        environment["ERL_INETRC"] = str(home / "inetrc")
+        environment |= erlang_hosts(home, route.hosts)
     return environment
 
 

@@ -408,9 +408,23 @@ class TestOffline:
             # Fetching a CSV brings its signature along.
             command = f"http://127.0.0.1:4000{path.removesuffix('.signed')}"
             assert command.encode() in got.body
+            assert b"`hexcache offline off`" in got.body
         private = await offline.get("/repos/acme/packages/bar")
         assert (private.status, private.outcome) == (504, "offline")
+        assert b"`hexcache offline off`" in private.body
         assert upstream.requests == []
+
+    @pytest.mark.parametrize(
+        ("mirror", "shown"),
+        [("[::]:4000", " http://[::1]:4000/packages/bar"), ("off", "http://127.0.0.1:8080 ")],
+    )
+    async def test_command_where_it_listens_everywhere(
+        self, bench: Make, mirror: str, shown: str
+    ) -> None:
+        """As in the image: 0.0.0.0 is no address to connect to."""
+        listen = {"proxy": "0.0.0.0:8080", "mirror": mirror}
+        got = await bench(offline=True, listen=listen).get("/packages/bar")
+        assert shown.encode() in got.body
 
     async def test_command_without_a_mirror(self, bench: Make) -> None:
         offline = bench(offline=True, listen={"mirror": "off"})

@@ -601,6 +601,8 @@ def test_without_a_file_relative_paths_start_here(monkeypatch: pytest.MonkeyPatc
 def test_the_home_directory(monkeypatch: pytest.MonkeyPatch, write: Write, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load(write("data: ~/hexcache")).data == tmp_path / "hexcache"
+    with pytest.raises(SettingsError, match="~nobody-of-that-name/hexcache: whose home"):
+        load(write("data: ~nobody-of-that-name/hexcache"))
 
 
 # Whatever is written.

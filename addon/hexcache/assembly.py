@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from hexcache.authority import Authority
 from hexcache.cache import Engine
-from hexcache.settings import Settings
+from hexcache.errors import SettingsError
+from hexcache.settings import Address, Listen, Settings
 from hexcache.store import Store
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
@@ -57,6 +58,7 @@ def assemble_core(settings: Settings, clock: Callable[[], float] = time.time) ->
 
 def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
+    _refuse_one_address_twice(settings.listen)
     Trust.of(settings)  # before anything is made
     authority = Authority.open(settings.data / "ca")
     if settings.publish_ca is not None:
@@ -67,3 +69,18 @@ def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Part
     return Parts(
         core.settings, core.engine, core.store, core.upstream, core.trust, core.clock, authority
     )
+
+
+def _refuse_one_address_twice(listen: Listen) -> None:
+    taken: dict[Address, str] = {}
+    for name in Listen.model_fields:
+        address: Address | None = getattr(listen, name)
+        # The system gives each port 0 another one.
+        if address is None or not address.port:
+            continue
+        if other := taken.get(address):
+            key = f"listen.{name}"
+            raise SettingsError(
+                f"listen.{other} and {key} are both {address}: each needs its own", key=key
+            )
+        taken[address] = name

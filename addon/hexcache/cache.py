@@ -22,6 +22,7 @@ from hexcache.pairs import Pairs
 from hexcache.passing import pass_through
 from hexcache.picture import Pictures
 from hexcache.refresh import Missing, Refresher, Result
+from hexcache.registry import Package
 from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
@@ -69,7 +70,7 @@ class Engine:
             builds_keys=trust.builds,
             clock=clock,
         )
-        self._pictures = Pictures(store, self._refresher)
+        self.pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
         self._landings = Landings(upstream, self._replies, pace)
         self._absences = Absences(cache.missing_fresh, clock)
@@ -79,7 +80,7 @@ class Engine:
             upstream,
             self._refresher,
             self._landings,
-            self._pictures,
+            self.pictures,
             self._absences,
             wanted=self._may_prefetch,
             clock=clock,
@@ -112,7 +113,7 @@ class Engine:
             resource = resources.parse(request.host, request.target)
         if resource is None:
             if self.offline:
-                reason = "it is passed through, never stored, and Hexcache is offline"
+                reason = self._replies.offline(None)
                 return self._replies.refuse(request, None, Refused(504, reason, offline=True))
             return await pass_through(self._upstream, request)
         for _ in range(_TRIES):
@@ -136,8 +137,8 @@ class Engine:
 
     async def ensure(self, resource: Resource, *, itself: bool = False) -> Found | Refused:
         """Have `resource` in the store as if a client had asked for it, its body left alone;
-        `itself`: upstream is asked about this very thing. Never raises for anything that upstream
-        did."""
+        `itself`: upstream is asked about this very thing, however long it takes. Never raises for
+        anything that upstream did."""
         wishes = Headers((("cache-control", "no-cache"),)) if itself else Headers()
         host = BUILDS_HOST if resource.origin is Origin.BUILDS else REPO_HOST
         request = Request(method="HEAD", host=host, target=resource.path, headers=wishes)
@@ -146,7 +147,24 @@ class Engine:
         except StoreError as error:
             return Refused(503, str(error))
         assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
+        if itself and isinstance(found, Found) and found.slow:
+            return await self._landed(resource, found)
         return found
+
+    async def package(self, entry: Entry) -> Package | None:
+        """The decoded registry entry that `ensure` found; None if its body is damaged. Raises
+        StoreError."""
+        return await self._refresher.package(entry)
+
+    async def _landed(self, resource: Resource, found: Found) -> Found | Refused:
+        """What comes of the fetch that `found` was not to wait for."""
+        flight = self._landings.get(resource)
+        if flight is None:
+            return found
+        try:
+            return self._judge(resource, await self._landings.result(resource, flight), joined=True)
+        except (UpstreamError, VerificationError) as error:
+            return replace(found, detail=str(error), slow=False)
 
     async def until_reachable(self, resource: Resource, seconds: float) -> bool:
         """Whether upstream may be asked for it, after waiting that long for its return."""
@@ -192,9 +210,9 @@ class Engine:
             and not found.slow
             and (found.outcome is Outcome.STALE or self._network(resource) is not Network.UP)
         ):
-            return replace(found, entry=await self._pictures.consistent(resource, found.entry))
+            return replace(found, entry=await self.pictures.consistent(resource, found.entry))
         if isinstance(found, Found) and resource.kind is Kind.PACKAGE:
-            self._pictures.shown_newest(resource)
+            self.pictures.shown_newest(resource)
         return found
 
     async def _find_plain(self, resource: Resource, request: Request) -> Found | Refused | Reply:
@@ -276,9 +294,9 @@ class Engine:
             return None
         lost = self._store.get(about.key) is None
         up = self._network(resource) is Network.UP
-        if not lost and up and not self._pictures.shows_the_one_before(about):
+        if not lost and up and not self.pictures.shows_the_one_before(about):
             return None
-        if not lost and entry.sha256 != await self._pictures.named_before(about, resource.version):
+        if not lost and entry.sha256 != await self.pictures.named_before(about, resource.version):
             return None
         return Found(entry, Outcome.OFFLINE if self.offline else Outcome.STALE, detail=reason)
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import serving
+from hexcache.commands import carrying, serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
 
 
@@ -47,5 +47,21 @@ def main() -> None:
     """A caching forward proxy for Hex, the package manager of Elixir, Erlang and Gleam."""
 
 
-for command in (serving.serve, serving.offline_command, serving.health, serving.env):
+for command in (
+    serving.serve,
+    serving.offline_command,
+    serving.health,
+    serving.env,
+    warming.warm,
+    warming.check,
+    stored.ls,
+    stored.show,
+    stored.stats,
+    upkeep.verify,
+    upkeep.refresh,
+    upkeep.rm,
+    upkeep.gc,
+    carrying.export,
+    carrying.import_command,
+):
     main.add_command(command)

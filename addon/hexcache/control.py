@@ -16,9 +16,9 @@ from pathlib import Path
 from aiohttp import web
 
 from hexcache.assembly import Core
-from hexcache.errors import ControlError, HexcacheError
+from hexcache.errors import ControlError, HexcacheError, reason_of
 from hexcache.jobs import Event, Job, Order
-from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, reason, within_reach
+from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Control:
         self._app.router.add_get("/health", self._health)
         self._app.router.add_get("/offline", self._offline)
         self._app.router.add_put("/offline", self._set_offline)
+        self._app.router.add_get("/statistics", self._statistics)
         self._app.router.add_post("/jobs/{name}", self._run_job)
         self._runner: web.AppRunner | None = None
         self._inode: int | None = None
@@ -65,7 +66,7 @@ class Control:
         except OSError as error:
             bound.close()
             await self.close()
-            raise ControlError(f"{self._path} can't be made: {reason(error)}") from None
+            raise ControlError(f"{self._path} can't be made: {reason_of(error)}") from None
 
     async def close(self) -> None:
         if self._runner is None:
@@ -97,6 +98,15 @@ class Control:
                 else "online again"
             )
         return await self._offline(request)
+
+    async def _statistics(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "offline": self._engine.offline,
+                "upstream": self._core.upstream.statistics(),
+                "store": self._core.store.statistics(),
+            }
+        )
 
     async def _run_job(self, request: web.Request) -> web.StreamResponse:
         """Events as JSON lines; null now and then, so that silence means a dead server; in the

@@ -6,6 +6,8 @@ on stands in attributes.
 
 from __future__ import annotations
 
+import os
+
 
 class HexcacheError(Exception):
     """Root of the tree. `str(error)` is fit for a user's eyes."""
@@ -80,3 +82,15 @@ class LockFileError(HexcacheError):
 
 class RequirementError(HexcacheError):
     """A version or a version requirement that can't be read."""
+
+
+class BundleError(HexcacheError):
+    """An archive of `hexcache export` that can't be written or read."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong on this machine, in the system's words, on one line."""
+    # asyncio's own text for a number repeats the address; those of name resolution are negative.
+    number = getattr(error, "errno", None) or 0
+    text = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+    return text.split("\n")[0] or type(error).__name__

@@ -15,6 +15,8 @@ def configure(settings: LogSettings) -> None:
     """Everything goes to standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
+    # mitmproxy logs the text of what an assertion raises when it ends a listener that never was.
+    handler.addFilter(lambda record: bool(record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

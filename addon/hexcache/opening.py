@@ -17,6 +17,7 @@ import diskcache
 
 from hexcache.disk import SafeDisk
 from hexcache.errors import StoreError
+from hexcache.leftovers import DAMAGED, PARTIAL, leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,6 @@ ENTRIES = "entries"
 
 _HEX = "[0-9a-f]"
 _FILE_NAME = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
-# For how long something half done is worth keeping.
-_PARTIAL_SECONDS = 7 * 86400
-_DAMAGED_SECONDS = 7 * 86400
-_DAMAGED = f"{ENTRIES}.damaged-"
 
 
 def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
@@ -51,9 +48,9 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
             f"{directory} is in use by another Hexcache; stop it or change `data`"
         ) from None
     try:
-        (directory / "partial").mkdir(mode=0o700, exist_ok=True)
-        _tidy(directory / "partial", older_than=now - _PARTIAL_SECONDS)
-        _forget_damaged(directory, older_than=now - _DAMAGED_SECONDS)
+        (directory / PARTIAL).mkdir(mode=0o700, exist_ok=True)
+        for leftover in leftovers(directory, now=now, alone=True):
+            leftover.remove()
         return _open_cache(directory / ENTRIES), lock
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)
@@ -63,22 +60,6 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
     except BaseException:
         os.close(lock)
         raise
-
-
-def _tidy(partial: Path, *, older_than: float) -> None:
-    """Delete what no transfer will take up again."""
-    for path in partial.iterdir():
-        if path.suffix not in (".part", ".json") or path.lstat().st_mtime < older_than:
-            # What can't go hurts nobody.
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _forget_damaged(directory: Path, *, older_than: float) -> None:
-    """A store that was put aside takes up as much room as it did before."""
-    for path in directory.glob(f"{_DAMAGED}*"):
-        if not path.is_symlink() and path.lstat().st_ctime < older_than:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _open_cache(directory: Path) -> diskcache.Cache:
@@ -93,9 +74,9 @@ def _open_cache(directory: Path) -> diskcache.Cache:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise
         # The last one is enough for whoever wants to look.
-        for old in directory.parent.glob(f"{_DAMAGED}*"):
+        for old in directory.parent.glob(f"{DAMAGED}*"):
             shutil.rmtree(old, ignore_errors=True)
-        aside = directory.with_name(f"{_DAMAGED}{int(time.time())}")
+        aside = directory.with_name(f"{DAMAGED}{int(time.time())}")
         logger.warning(
             "the store's database is damaged (%s): put aside as %s, starting empty", error, aside
         )

@@ -37,7 +37,7 @@ class Pictures:
         """`old` was replaced: keep it as the picture before. Raises StoreError."""
         self._shown_before.discard(about.key)
         entry, content = old
-        await self._store.put((replace(entry, key=_previous_key(about)), content.data))
+        await self._store.put((replace(entry, key=resources.key_before(about)), content.data))
 
     async def consistent(self, about: Resource, entry: Entry) -> Entry:
         """What to serve of `about` while tarballs can't be fetched: `entry`, or the one before."""
@@ -81,12 +81,8 @@ class Pictures:
         return any(self._has_tarball(about.name, *release) for release in known)
 
     async def _previous(self, about: Resource) -> Entry | None:
-        return await self._refresher.stored(about, _previous_key(about))
+        return await self._refresher.stored(about, resources.key_before(about))
 
     def _has_tarball(self, name: str, version: str, checksum: str) -> bool:
         entry = self._store.get(resources.tarball(name, version).key)
         return entry is not None and entry.sha256 == checksum
-
-
-def _previous_key(about: Resource) -> str:
-    return f"{about.key}#before"

@@ -23,7 +23,7 @@ from hexcache import resources
 from hexcache.assembly import Parts
 from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
 from hexcache.errors import HexcacheError, UpstreamError
-from hexcache.gateway import Arrival, Gateway
+from hexcache.gateway import Arrival, Gateway, Silence
 from hexcache.layers import Pull, PullingHttpLayer, leave
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 from hexcache.services import Services
@@ -99,7 +99,14 @@ class HexProxy:
             handler.layer = Gateway(context)
 
     def hexcache_arrival(self, arrival: Arrival) -> None:
+        self._tunnelled.discard(arrival.client.id)
         (self._tunnelled if arrival.tunnelled else self._pulling).add(arrival.client.id)
+
+    def hexcache_silence(self, silence: Silence) -> None:
+        """While offline nothing leaves that could be on its way to Hex."""
+        silence.may_go_on = self.parts is not None and not self.parts.engine.offline
+        if silence.may_go_on:
+            self._tunnelled.add(silence.client.id)
 
     def client_disconnected(self, client: connection.Client) -> None:
         self._pulling.discard(client.id)

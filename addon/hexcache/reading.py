@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
-from diskcache.core import DBNAME
+from diskcache.core import DBNAME, MODE_BINARY
 
 from hexcache.disk import SafeDisk
 from hexcache.entries import Entry
@@ -66,9 +67,25 @@ class StoreReader:
         return [entry for entry in found if entry is not None]
 
     def bytes_stored(self) -> int:
-        """What all bodies take on the disk. Raises StoreError."""
-        rows = self._rows("1", columns="coalesce(sum(coalesce(size, length(value))), 0)")
-        return int(next(iter(rows), (0,))[0] or 0)
+        """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
+        size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+        rows = self._rows("1", columns=f"{size} + coalesce(sum(size), 0)")
+        return int(rows[0][0] or 0) if rows else 0
+
+    def has_body(self, entry: Entry) -> bool:
+        """Whether a body of the right size is there, its content not looked at. Raises
+        StoreError."""
+        for filename, length in self._rows(
+            "key = ?", entry.body_key, columns="filename, length(value)"
+        ):
+            if filename is None:
+                return bool(length == entry.size)
+            with (
+                contextlib.suppress(OSError),
+                self._disk.fetch(MODE_BINARY, filename, None, True) as file,
+            ):
+                return os.fstat(file.fileno()).st_size == entry.size
+        return False
 
     @contextlib.contextmanager
     def body(self, entry: Entry) -> Iterator[BinaryIO | bytes | None]:

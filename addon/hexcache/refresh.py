@@ -27,11 +27,7 @@ logger = logging.getLogger(__name__)
 
 _DECODED = 512
 _TRUSTED = 50_000
-# The largest body of what is looked at in memory, and of what isn't.
 _DECODED_IN_PLACE = 32 * 2**10
-_MAX_MESSAGE = 64 * 2**20
-_MAX_BODY = 4 * 2**30
-_UNSEEN = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 
 
@@ -202,7 +198,7 @@ class Refresher:
             has_copy=entry is not None,
             checksum=release.outer_checksum or None if release else None,
             self_evident=self._keys is not None and resource.kind not in _UNSIGNED,
-            limit=_MAX_BODY if resource.kind in _UNSEEN else _MAX_MESSAGE,
+            limit=resource.kind.largest,
             verify=verify,
         )
         return await self._transfers.run(order, progress)

@@ -58,6 +58,9 @@ lQIDAQAB
 -----END PUBLIC KEY-----
 """
 
+_REASONS = ("other", "invalid", "security", "deprecated", "renamed")
+_SEVERITIES = ("none", "low", "medium", "high", "critical")
+
 
 @dataclass(frozen=True)
 class Dependency:
@@ -75,6 +78,10 @@ class Retirement:
     reason: int
     message: str = ""
 
+    @property
+    def reason_name(self) -> str:
+        return _named(self.reason, _REASONS)
+
 
 @dataclass(frozen=True)
 class Advisory:
@@ -86,6 +93,11 @@ class Advisory:
     severity: int | None = None
     cvss_score: float | None = None
     aliases: tuple[str, ...] = ()
+
+    @property
+    def severity_name(self) -> str:
+        """Empty where it isn't said."""
+        return "" if self.severity is None else _named(self.severity, _SEVERITIES)
 
 
 @dataclass(frozen=True)
@@ -303,6 +315,10 @@ def _load_key(pem: str) -> RSAPublicKey:
     if not isinstance(key, RSAPublicKey):
         raise VerificationError("key", "a public key is not an RSA key")
     return key
+
+
+def _named(number: int, names: tuple[str, ...]) -> str:
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 def _release(message: pb.Release, advisories: list[Advisory]) -> Release:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from hexcache.errors import ControlError, HexcacheError, NoServerError
+from hexcache.errors import ControlError, HexcacheError, NoServerError, reason_of
 from hexcache.jobs import Event
 from hexcache.settings import Address
-from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, reason, within_reach
+from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 # Whoever listens to a job waits longer than that takes to say something.
@@ -99,7 +98,7 @@ def _unreachable(place: Path, error: Exception) -> ControlError:
         return ControlError(
             f"{place} is another user's: run this as the user that runs the server, or as root"
         )
-    return ControlError(f"{place}: {reason(os_error)}")
+    return ControlError(f"{place}: {reason_of(os_error)}")
 
 
 async def ask_health(address: Address, seconds: float = 3.0) -> None:
@@ -114,8 +113,7 @@ async def ask_health(address: Address, seconds: float = 3.0) -> None:
     except TimeoutError:
         raise HexcacheError(f"{address} gives no answer within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        os_error = getattr(error, "os_error", None)
-        reason = os.strerror(os_error.errno) if os_error and os_error.errno else str(error)
+        reason = reason_of(getattr(error, "os_error", error))
         raise HexcacheError(f"no Hexcache answers at {address} (listen.status): {reason}") from None
     if status != 200:
         raise HexcacheError(f"{address} answers {status}")

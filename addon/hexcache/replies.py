@@ -16,6 +16,8 @@ from hexcache.streams import Growing
 
 _MESSAGE_EVERY = 60.0
 _CLIENTS = 1_000
+# Whatever set the flag: a setting counts at the start only.
+_ONLINE = "turn the offline flag off (where Hexcache runs: `hexcache offline off`)"
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,23 @@ class Replies:
             length=len(text) if is_head else None,
         )
 
-    def offline(self, path: str) -> str:
-        """What a client is told that misses something while the offline flag is set."""
+    def offline(self, path: str | None) -> str:
+        """What a client is told that misses something while the offline flag is set; `path` None:
+        something that is never stored."""
+        if path is None:
+            return (
+                f"it is passed through, never stored, and Hexcache is offline. To get it, {_ONLINE}"
+            )
         listen = self._settings.listen
         if listen.mirror is not None:
-            command = f"curl -fsSo /dev/null http://{listen.mirror}{path}"
+            command = f"curl -fsSo /dev/null http://{listen.mirror.reachable}{path}"
         else:
             command = (
-                f"curl -fsSo /dev/null --proxy http://{listen.proxy} --cacert "
+                f"curl -fsSo /dev/null --proxy http://{listen.proxy.reachable} --cacert "
                 f"{self._settings.data / 'ca' / 'hexcache-ca.pem'} https://repo.hex.pm{path}"
             )
         return (
-            "it is not stored, and Hexcache is offline. To fetch it, turn the offline flag off "
-            f"and run: {command}"
+            f"it is not stored, and Hexcache is offline. To fetch it, {_ONLINE} and run: {command}"
         )
 
     def _describe(

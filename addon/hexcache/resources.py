@@ -16,6 +16,7 @@ BUILDS_HOST = "builds.hex.pm"
 HOSTS = (REPO_HOST, BUILDS_HOST)
 PUBLIC_REPOSITORY = "hexpm"
 
+_BEFORE = "#before"
 # The URL that mini_repo's users have in their compose files ends in this.
 _MINI_REPO_PREFIX = "/repos/hexpm_mirror"
 
@@ -49,6 +50,16 @@ class Kind(StrEnum):
     def is_registry(self) -> bool:
         """Signed registry messages, which decide what else is good."""
         return self in (Kind.NAMES, Kind.VERSIONS, Kind.PACKAGE)
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether nobody looks into the body: it may be a file too large for memory."""
+        return self in (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
+
+    @property
+    def largest(self) -> int:
+        """How many bytes such a body may have."""
+        return 4 * 2**30 if self.is_opaque else 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,11 @@ def docs(name: str, version: str) -> Resource:
     return Resource(Kind.DOCS, f"/docs/{_release(name, version)}.tar.gz", name, version)
 
 
+def key_before(about: Resource) -> str:
+    """Where the store keeps the registry entry before the newest one (see picture)."""
+    return f"{about.key}{_BEFORE}"
+
+
 NAMES = Resource(Kind.NAMES, "/names")
 VERSIONS = Resource(Kind.VERSIONS, "/versions")
 PUBLIC_KEY = Resource(Kind.PUBLIC_KEY, "/public_key")
@@ -114,6 +130,7 @@ def csv_of(signature: Resource) -> Resource:
 # A package is `[a-z][a-z0-9_]*` on hex.pm (hexpm, Package.changeset); self-hosted repositories
 # had capitals. Neither has a dash: the first one ends the name.
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
+PACKAGE_NAME = re.compile(_NAME)
 _VERSION = r"[0-9A-Za-z][0-9A-Za-z.+-]*"
 _PACKAGE = re.compile(rf"/packages/({_NAME})")
 _TARBALL = re.compile(rf"/tarballs/({_NAME})-({_VERSION})\.tar")
@@ -172,6 +189,14 @@ def of_key(key: str) -> Resource | None:
             resource = parse(host, key.removeprefix(origin))
             return resource if resource is not None and resource.key == key else None
     return None
+
+
+def subject_of(key: str) -> Resource | None:
+    """The same, and for the key of a registry entry before the newest one what it is about."""
+    resource = of_key(key.removesuffix(_BEFORE))
+    if key.endswith(_BEFORE) and resource is not None and resource.kind is not Kind.PACKAGE:
+        return None
+    return resource
 
 
 def _file(path: str) -> Resource:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shlex
 import signal
+import sys
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, master, options
@@ -19,6 +20,7 @@ from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
 from hexcache.settings import Address, Settings, load
+from hexcache.signals import end_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ async def _serve(settings: Settings) -> int:
         next_layer.NextLayer(),
         tlsconfig.TlsConfig(),
         Banner(proxy),
-        errorcheck.ErrorCheck(),
+        _ErrorCheck(),
     )
     opts.update(**proxy.options())
     loop = asyncio.get_running_loop()
@@ -142,4 +144,15 @@ def _stop(running: master.Master, loop: asyncio.AbstractEventLoop) -> None:
     running.shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+        end_at_once(number)
+
+
+class _ErrorCheck(errorcheck.ErrorCheck):
+    """Ends a start during which an error was logged; that one line says it all."""
+
+    name = "errorcheck"  # by this mitmproxy finds it
+
+    async def shutdown_if_errored(self) -> None:
+        await asyncio.sleep(0)  # what is being logged comes first
+        if self.logger.has_errored:
+            sys.exit(1)

@@ -299,7 +299,10 @@ def find_config(config: Path | None = None) -> Path | None:
 
 
 def _absolute(path: Path | None, base: Path) -> Path | None:
-    return None if path is None else base / path.expanduser()
+    try:
+        return None if path is None else base / path.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"{path}: whose home directory is that? Write the whole path") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from hexcache.authority import Authority
-from hexcache.errors import ListenError
+from hexcache.errors import ListenError, reason_of
 from hexcache.settings import Address
 
 _PEM = "application/x-pem-file"
@@ -83,8 +82,9 @@ class Status:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
             await self.close()
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise ListenError(f"listen.status: can't listen on {self._address}: {reason}") from None
+            raise ListenError(
+                f"listen.status: can't listen on {self._address}: {reason_of(error)}"
+            ) from None
 
     async def close(self) -> None:
         if self._runner is not None:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +27,13 @@ import diskcache
 from hexcache.disk import Adopted, SafeDisk
 from hexcache.entries import Entry, FileBody
 from hexcache.errors import StoreError
+from hexcache.leftovers import PARTIAL, put_aside
 from hexcache.messages import Content
 from hexcache.opening import open_directory
 from hexcache.pins import Pins
+from hexcache.rows import Rows
 from hexcache.spool import Spool
+from hexcache.sweeping import Swept, expendable
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class Store:
         self._trust = trust
         self._directory = directory
         self._cache = cache
+        self._rows = Rows(cache, trust)
         self._lock = lock
         self._limit = limit
         self._clock = clock
@@ -95,17 +99,18 @@ class Store:
         can't be read just now."""
         if entry := self._entries.get(key):
             return entry
-        entry = self._stored(key)
+        entry = self._rows.stored(key)
         if entry is not None:
             if len(self._entries) >= _REMEMBERED:
                 self._entries.clear()
             self._entries[key] = entry
         return entry
 
-    async def read(self, entry: Entry) -> Content | FileBody | None:
-        """The body of `entry`, hashed and found good; None (and the entry is gone) if it isn't.
-        Raises StoreError if it can't be read for a reason that isn't its own."""
-        value = self._read_row(entry.body_key)
+    async def read(self, entry: Entry, *, drop: bool = True) -> Content | FileBody | None:
+        """The body of `entry`, hashed and found good; None if it isn't, and then the entry is gone,
+        unless `drop` is False. Raises StoreError if it can't be read for a reason that isn't its
+        own."""
+        value = self._rows.read(entry.body_key)
         if isinstance(value, bytes):
             if entry.describes(value):
                 return Content(value)
@@ -124,9 +129,11 @@ class Store:
                     value.close()
             if good:
                 return FileBody(value, 0, entry.size)
-        self.damaged += 1
-        logger.warning("the stored copy of %s is damaged or gone: dropped", entry.key)
-        await self._drop_if_same(entry)
+        if drop:
+            self.damaged += 1
+            logger.warning("the stored copy of %s is damaged or gone: dropped", entry.key)
+            with contextlib.suppress(StoreError):
+                await self.discard(entry)
         return None
 
     async def put(self, *items: tuple[Entry, bytes | Path]) -> None:
@@ -135,7 +142,7 @@ class Store:
         items = tuple((replace(entry, trust=self._trust), body) for entry, body in items)
         await self._in_thread(self._put, items)
         if await self._in_thread(self._cache.volume) > self._limit:
-            await self._in_thread(self._evict, {entry.key for entry, _ in items})
+            await self._in_thread(self._sweep, [entry.key for entry, _ in items])
 
     async def update(self, *entries: Entry) -> None:
         """Change what is known of stored bodies (never their `sha256`). In memory at once, on disk
@@ -168,11 +175,28 @@ class Store:
     async def delete(self, key: str) -> None:
         entry = self.get(key)
         self._entries.pop(key, None)
-        await self._in_thread(self._delete_rows, [f"m:{key}", entry.body_key if entry else ""])
+        await self._in_thread(self._rows.delete, [f"m:{key}", *([entry.body_key] if entry else ())])
+
+    async def discard(self, *entries: Entry) -> None:
+        """Delete entries. Where there is another body by now, that stays."""
+        await self._in_thread(self._discard, entries)
+
+    async def quarantine(self, entry: Entry, why: str) -> None:
+        """The same for one that isn't what it should be: it is kept, out of everybody's way."""
+        await self._in_thread(self._quarantine, entry, why)
+
+    async def sweep(self, unwanted: Collection[Entry] = (), *, dry: bool = False) -> Swept:
+        """Delete `unwanted` entries, what can't be read or is of another trust, and if it is still
+        too much, what was used least recently. `dry`: only tell, as far as it can be foreseen."""
+        return await self._in_thread(self._sweep, (), unwanted, dry)
+
+    async def snapshot(self) -> list[Entry]:
+        """Every entry as the disk has it, in no order. Raises StoreError."""
+        return await self._in_thread(lambda: self._rows.entries(self._rows.all_keys()))
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, in no order."""
-        for row in self._row_keys():
+        for row in self._rows.all_keys():
             if row.startswith("m:") and (entry := self.get(row[2:])) is not None:
                 yield entry
 
@@ -184,7 +208,7 @@ class Store:
         """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
         `name` finds again what was left half done."""
         return Spool(
-            self._directory / "partial",
+            self._directory / PARTIAL,
             hashlib.sha256(name.encode()).hexdigest()[:40],
             limit=limit,
         )
@@ -196,7 +220,7 @@ class Store:
         if not 0 <= now - self._probed_at < _PROBE_EVERY:
             self._probed_at, self._problem = now, None
             try:
-                await self._in_thread(_probe, self._directory / "partial" / "probe")
+                await self._in_thread(_probe, self._directory / PARTIAL / "probe")
             except StoreError as error:
                 self._problem = str(error)
         if self._problem is not None:
@@ -220,7 +244,7 @@ class Store:
 
     def _put(self, items: Iterable[tuple[Entry, bytes | Path]]) -> None:
         items = list(items)
-        old = [entry for item, _ in items if (entry := self._stored(item.key)) is not None]
+        old = [entry for item, _ in items if (entry := self._rows.stored(item.key)) is not None]
         disk: SafeDisk = self._cache.disk
         disk.created.clear()
         try:
@@ -228,7 +252,7 @@ class Store:
                 for entry, body in items:
                     value = Adopted(body) if isinstance(body, Path) else body
                     self._cache.set(entry.body_key, value)
-                self._write_meta([entry for entry, _ in items])
+                self._rows.describe([entry for entry, _ in items])
         except BaseException:
             # The rows were rolled back; their files are nobody's.
             disk.forget_created()
@@ -238,105 +262,86 @@ class Store:
             self._entries[entry.key] = entry
             self._used.pop(entry.key, None)
         kept = {entry.body_key for entry, _ in items}
-        self._delete_rows([entry.body_key for entry in old if entry.body_key not in kept])
-
-    def _write_meta(self, entries: Iterable[Entry]) -> None:
-        entries = list(entries)
-        if not entries:
-            return
-        with self._cache.transact():
-            for entry in entries:
-                self._cache.set(f"m:{entry.key}", entry.encode())
+        self._rows.delete([entry.body_key for entry in old if entry.body_key not in kept])
 
     def _write_update(self, entries: Iterable[Entry]) -> None:
         """Meanwhile there may be another body: then what is known of the old one is of no use."""
-        self._write_meta(
-            entry
-            for entry in entries
-            if (stored := self._stored(entry.key)) is not None and stored.sha256 == entry.sha256
+        self._rows.describe(
+            entry for entry in entries if _same(entry, self._rows.stored(entry.key))
         )
 
     def _write_used(self, entries: Iterable[Entry]) -> None:
         """Only the time of last use: meanwhile there may be another body."""
         current = []
         for entry in entries:
-            stored = self._stored(entry.key)
-            if stored is not None and stored.sha256 == entry.sha256:
+            stored = self._rows.stored(entry.key)
+            if stored is not None and _same(entry, stored):
                 current.append(replace(stored, used_at=entry.used_at))
-        self._write_meta(current)
+        self._rows.describe(current)
 
-    def _delete_rows(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            if key:
-                self._cache.delete(key)
+    def _discard(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            stored = self._rows.stored(entry.key)
+            if stored is None or _same(entry, stored):
+                self._rows.delete([f"m:{entry.key}", entry.body_key])
+                self._entries.pop(entry.key, None)
 
-    def _stored(self, key: str) -> Entry | None:
+    def _quarantine(self, entry: Entry, why: str) -> None:
+        body = self._rows.read(entry.body_key)
         try:
-            return self._load(key)
-        except StoreError as error:
-            logger.warning("%s", error)
-            return None
+            put_aside(self._directory, entry, body, why, now=self._clock())
+        except OSError as error:
+            logger.warning("%s can't be kept in quarantine: %s", entry.key, error)
+        finally:
+            if body is not None and not isinstance(body, bytes):
+                body.close()
+        self.damaged += 1
+        self._discard([entry])
 
-    def _load(self, key: str) -> Entry | None:
-        """Raises StoreError where None would be a guess."""
-        entry = self._decode(self._read_row(f"m:{key}"), key)
-        return entry if entry is not None and entry.trust == self._trust else None
-
-    def _evict(self, spare: set[str]) -> None:
-        """Delete tarballs and the like by last use, then registry entries, then what is pinned,
-        until there is room."""
-        used = dict(self._used)
-        pinned = self.pins.keys
-        rows = self._row_keys()
+    def _sweep(
+        self, spare: Collection[str] = (), unwanted: Collection[Entry] = (), dry: bool = False
+    ) -> Swept:
+        """`spare` are keys that stay in any case."""
+        used, pinned = dict(self._used), self.pins.keys
+        rows = self._rows.all_keys()
         try:
-            entries = [
-                entry
-                for row in rows
-                if row.startswith("m:") and (entry := self._load(row[2:])) is not None
-            ]
+            entries = {entry.key: entry for entry in self._rows.entries(rows)}
+            good = {row for e in entries.values() for row in (f"m:{e.key}", e.body_key)}
+            # Of another trust, or unreadable: of no use to anybody.
+            useless = [row for row in rows if row not in good]
+            freed = sum(map(self._rows.size_of, useless))
         except StoreError as error:
             # Too large for a while is better than rid of what couldn't be read just now.
             logger.warning("nothing is evicted: %s", error)
-            return
-        # Of another trust, or unreadable: of no use to anybody.
-        good = {key for entry in entries for key in (f"m:{entry.key}", entry.body_key)}
-        self._delete_rows([row for row in rows if row not in good])
-        entries.sort(
-            key=lambda e: (e.key in pinned, e.kind.is_registry, used.get(e.key, e.used_at))
-        )
-        for entry in entries:
-            if self._cache.volume() <= self._limit * _EVICT_TO:
+            return Swept()
+        present = (entries.get(entry.key) for entry in unwanted)
+        gone = [e for e, there in zip(unwanted, present, strict=True) if _same(e, there)]
+        freed += sum(entry.size for entry in gone)
+        if not dry:
+            self._rows.delete(useless)
+            self._discard(gone)
+        for key in (*spare, *(entry.key for entry in gone)):
+            entries.pop(key, None)
+        evicted: list[Entry] = []
+        volume = self._cache.volume() - (freed if dry else 0)
+        goal = self._limit * (_EVICT_TO if volume > self._limit else 1)
+        while volume > goal:
+            chosen = expendable(entries.values(), excess=volume - goal, pinned=pinned, used=used)
+            for entry in chosen:
+                del entries[entry.key]
+            evicted += chosen
+            if dry or not chosen:
                 break
-            if entry.key in spare:
-                continue
-            self._delete_rows([f"m:{entry.key}", entry.body_key])
-            self._entries.pop(entry.key, None)
-            self.evictions += 1
+            self._discard(chosen)
+            self.evictions += len(chosen)
+            volume = self._cache.volume()
+        freed += sum(entry.size for entry in evicted)
+        return Swept(tuple(gone), len(useless), tuple(evicted), freed)
 
-    async def _drop_if_same(self, entry: Entry) -> None:
-        # Meanwhile a good copy may have come.
-        current = self.get(entry.key)
-        if current is not None and current.sha256 == entry.sha256:
-            with contextlib.suppress(StoreError):
-                await self.delete(entry.key)
 
-    def _row_keys(self) -> list[str]:
-        with contextlib.suppress(sqlite3.Error):
-            return [key for key in self._cache if isinstance(key, str)]
-        return []
-
-    def _read_row(self, key: str) -> Any:
-        try:
-            return self._cache.get(key, read=True)
-        except (sqlite3.Error, diskcache.Timeout) as error:
-            raise StoreError(f"the store can't be read: {error}") from None
-
-    def _decode(self, value: Any, key: str) -> Entry | None:
-        if not isinstance(value, bytes):
-            if value is not None:
-                value.close()
-            return None
-        return Entry.decode(key, value)
+def _same(entry: Entry, other: Entry | None) -> bool:
+    """Whether they have the same body."""
+    return other is not None and entry.sha256 == other.sha256
 
 
 def _guarded[T](function: Callable[..., T], *args: Any) -> T:

@@ -11,6 +11,9 @@ from hexcache.errors import SettingsError, VerificationError
 from hexcache.registry import KeyRing
 from hexcache.settings import Settings
 
+# The name where nothing is verified.
+UNVERIFIED = "unverified"
+
 _END = "-----END PUBLIC KEY-----"
 
 
@@ -29,7 +32,7 @@ class Trust:
         """Raises SettingsError."""
         keys, builds = _keys(settings.upstream.public_key)
         if not settings.cache.verify:
-            return cls(None, None, "unverified")
+            return cls(None, None, UNVERIFIED)
         return cls(keys, builds, keys.fingerprint)
 
 

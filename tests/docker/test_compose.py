@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
 
 from docker.conftest import World
 from docker.team import Team
-from support.docker import docker, inspect, readme_block
+from support.docker import ROOT, Compose, docker, inspect, readme_block, require_docker
 from support.http import curl
 
 ALL = {"alpha", "beta", "gamma"}
@@ -143,6 +147,27 @@ def test_offline_while_it_runs(world: World, team: Team) -> None:
     finally:
         world.hexcache("offline", "off")
     assert fetch(team, NEVER_ASKED).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "shell", "wanted"),
+    [("1", None, "1"), ("1", "0", "0"), ("0", "1", "1"), ("", "1", "1"), ("1", "", "1")],
+)
+@pytest.mark.parametrize("service", ["hexcache", "hexcache-gateway"])
+def test_offline_by_shell_or_by_file(
+    tmp_path: Path, service: str, file: str, shell: str | None, wanted: str
+) -> None:
+    """The shell's word goes before that of hexcache.env, but none is no word."""
+    require_docker()
+    settings, override = tmp_path / "hexcache.env", tmp_path / "settings.yml"
+    settings.write_text(f"HEXCACHE_OFFLINE={file}\n" if file else "")
+    services = {service: {"env_file": [str(settings)]}}
+    override.write_text(yaml.safe_dump({"services": services}))
+    environment = {} if shell is None else {"HEXCACHE_OFFLINE": shell}
+    compose = Compose("unstarted", (ROOT / "docker-compose.yml", override), environment)
+    config = compose("--profile", "gateway", "config", "--format", "json").stdout
+    got = yaml.safe_load(config)["services"][service]["environment"]
+    assert got["HEXCACHE_OFFLINE"] == wanted
 
 
 def test_offline_from_the_start(world: World, team: Team) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from docker.conftest import HELD, World
-from support.docker import ROOT, docker, healthy, inspect, wait_until
+from support.docker import ROOT, docker, healthy, inspect, user, wait_until
+from support.http import curl
 
 LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 GRACE_SECONDS = 20
@@ -30,6 +36,13 @@ def start(image: str) -> Iterator[Callable[..., str]]:
     for name in names:
         print(docker("logs", name, check=False).stderr)
         docker("rm", "--force", "--volumes", name, check=False)
+
+
+def catches(container: str, number: signal.Signals) -> bool:
+    """Whether the first process in it has a handler for a signal (proc_pid_status(5): SigCgt)."""
+    status = docker("exec", container, "cat", "/proc/1/status", check=False).stdout
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.M)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def test_what_it_says_of_itself(image: str) -> None:
@@ -85,6 +98,44 @@ def test_a_directory_that_is_somebody_elses(
     assert "/data" in log
     assert "Traceback" not in log
     assert log.count("\n") == 0
+
+
+def test_stopped_while_it_starts(start: Callable[..., str], tmp_path: Path) -> None:
+    """The first process of a container gets no signal that it doesn't ask for."""
+    authority = tmp_path / "ca"
+    authority.mkdir()
+    held = os.open(authority, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Another start makes the authority: this one waits for it.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        name = start("-v", f"{tmp_path}:/data", "--user", user())
+        wait_until("it has a handler", lambda: catches(name, signal.SIGTERM))
+        docker("stop", "--time", str(GRACE_SECONDS), name, timeout=GRACE_SECONDS + 30)
+    finally:
+        os.close(held)
+    assert inspect(name)["State"]["ExitCode"] == 128 + signal.SIGTERM
+
+
+def test_a_second_signal_ends_it_at_once(world: World) -> None:
+    url = f"http://{world.published(4000)}/installs/held"
+    client = subprocess.Popen(
+        ["curl", "--silent", "--max-time", "60", "--no-buffer", url], stdout=subprocess.PIPE
+    )
+    container = world.compose.container("hexcache")
+    ready = f"http://{world.published(8081)}/readyz"
+    assert client.stdout is not None
+    try:
+        client.stdout.read(1000)
+        docker("kill", "--signal", "TERM", container)
+        wait_until("it shuts down", lambda: curl(ready).status == 503)
+        docker("kill", "--signal", "TERM", container)
+    finally:
+        status = docker("wait", container, timeout=60).stdout.strip()
+        client.kill()
+        client.communicate()
+        world.compose("kill", "--signal", "USR1", "upstream")
+        world.compose.up()
+    assert status == str(128 + signal.SIGTERM)
 
 
 def test_stopping_finishes_what_is_being_sent(world: World) -> None:

@@ -4,6 +4,7 @@ by hex_core."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,26 @@ def newer(built: HexRepository, tmp_path_factory: pytest.TempPathFactory) -> dic
     return repository.build()
 
 
+@contextmanager
+def living_world(
+    directory: Path,
+    built: HexRepository,
+    newer: dict[str, bytes],
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Iterator[World]:
+    """A world of `built`, whose upstream is at `host` in the caller's network namespace."""
+    authority = CertificateAuthority(directory / "upstream", ("localhost", host))
+    repository = built.copied(directory / "repository")
+    with Upstream(authority, host, port) as upstream:
+        upstream.files.update(repository.files())
+        yield World(directory, authority, repository, upstream, newer)
+
+
 @pytest.fixture
 def world(tmp_path: Path, built: HexRepository, newer: dict[str, bytes]) -> Iterator[World]:
-    authority = CertificateAuthority(tmp_path / "upstream")
-    repository = built.copied(tmp_path / "repository")
-    with Upstream(authority) as upstream:
-        upstream.files.update(repository.files())
-        yield World(tmp_path, authority, repository, upstream, newer)
+    with living_world(tmp_path, built, newer) as world:
+        yield world
 
 
 @pytest.fixture

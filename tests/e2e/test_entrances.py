@@ -12,19 +12,13 @@ import pytest
 
 from e2e.conftest import World
 from support.http import Got, curl
-from support.running import Running, free_ports
+from support.running import Running, free_ports, run_hexcache
 
 TARBALL = "/tarballs/gamma-0.1.0.tar"
 
 
 def command(running: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hexcache", *arguments, "--config", str(running.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_hexcache(*arguments, config=running.config)
 
 
 def ready(running: Running) -> Got:
@@ -107,6 +101,12 @@ class TestHealth:
         with pytest.raises(RuntimeError, match=r"listen\.status: can't listen on") as caught:
             hexcache(listen={"status": f"127.0.0.1:{port}"})
         assert "Traceback" not in str(caught.value)
+
+    def test_asking_is_cheap(self) -> None:
+        """Docker does it every 30 s for as long as Hexcache runs."""
+        look = "import sys, hexcache.cli; print({'mitmproxy', 'cryptography'} & {*sys.modules})"
+        done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True)
+        assert done.stdout == b"set()\n"
 
     def test_off(self, hexcache: Callable[..., Running]) -> None:
         running = hexcache(listen={"status": "off"})

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from e2e.conftest import World
 from support.http import curl
 from support.running import Running, free_ports
@@ -385,6 +387,27 @@ def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path: Path) -> None:
     assert "wrong.yaml: cache.registry_frech is not a setting" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "{mirror: '127.0.0.1:1', tls: '127.0.0.1:1', status: '127.0.0.1:1'}",
+            "listen.mirror and listen.tls are both 127.0.0.1:1",
+        ),
+        ("{proxy: '192.0.2.1:1', mirror: off, status: off}", "192.0.2.1:1"),
+        ("{proxy: '127.0.0.1:0', mirror: off, status: '[fe80::1%nowhere]:1'}", "listen.status"),
+    ],
+)
+def test_where_nobody_can_listen_is_told_in_one_line(
+    tmp_path: Path, content: str, told: str
+) -> None:
+    result = _refused_start(tmp_path, f"listen: {content}\n")
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert "Unknown error" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_taken_port_and_a_taken_directory_are_told(
     hexcache: Callable[..., Running], tmp_path: Path
 ) -> None:
@@ -394,7 +417,7 @@ def test_a_taken_port_and_a_taken_directory_are_told(
     )
     assert taken.returncode == 1
     assert f"127.0.0.1:{proxy.proxy_port}" in taken.stderr
-    assert "Traceback" not in taken.stderr
+    assert taken.stderr.count("\n") == 1
     (port,) = free_ports(1)
     data = proxy.directory / "data"
     busy = _refused_start(tmp_path, f'listen: {{proxy: "127.0.0.1:{port}"}}\ndata: {data}\n')

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hexcache.assembly import Core
 from hexcache.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
 from hexcache.pace import Pace
@@ -78,6 +79,11 @@ class Bench:
         )
         self.partial = directory / "partial"
         self._open = True
+
+    @property
+    def core(self) -> Core:
+        """The same for jobs."""
+        return Core(self.settings, self.engine, self.store, self.upstream, self.trust, self.clock)
 
     async def close(self) -> None:
         if self._open:

@@ -10,6 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+def erlang_hosts(directory: Path, hosts: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Erlang knows these names (→ IPv4 address): a network namespace has
+    no hosts file of its own."""
+    terms = [
+        f'{{host, {{{address.replace(".", ",")}}}, ["{name}"]}}.\n'
+        for name, address in hosts.items()
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "inetrc"
+    file.write_text("{lookup, [file, native]}.\n" + "".join(terms))
+    return {"ERL_INETRC": str(file)}
+
+
 class Rebar3Project:
     """`deps`: package → requirement. rebar3 reads its CA and the repository's key from the global
     configuration only, and the proxy from the lower-case variable only."""
@@ -43,8 +56,14 @@ class Rebar3Project:
         )
 
     def get_deps(
-        self, *, proxy: str | None = None, mirror: str | None = None, timeout: float = 60
+        self,
+        *,
+        proxy: str | None = None,
+        mirror: str | None = None,
+        hosts: Mapping[str, str] | None = None,
+        timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
+        """`hosts`: name → IPv4 address of names that no DNS server knows."""
         environment = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
@@ -55,6 +74,8 @@ class Rebar3Project:
             environment["https_proxy"] = proxy
         if mirror:
             environment["HEX_CDN"] = mirror
+        if hosts:
+            environment |= erlang_hosts(self.home, hosts)
         return subprocess.run(
             ["rebar3", "get-deps"],
             cwd=self.directory,

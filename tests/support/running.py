@@ -31,6 +31,29 @@ def free_ports(count: int) -> list[int]:
             s.close()
 
 
+def run_hexcache(
+    *arguments: str, config: Path, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """A command of `hexcache`, with the settings in `config`, where that lies."""
+    return subprocess.run(
+        [sys.executable, "-m", "hexcache", *arguments, "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=config.parent,
+        env=_inherited(),
+    )
+
+
+def _inherited() -> dict[str, str]:
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.upper().endswith("_PROXY") and not key.startswith("HEXCACHE_")
+    }
+
+
 class Running:
     """`hexcache serve` with settings of its own; started by entering it, and again by `start`
     after `stop` or `kill`, on the same ports and the same data."""
@@ -97,18 +120,13 @@ class Running:
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         """Start it and wait until it listens."""
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.upper().endswith("_PROXY") and not key.startswith("HEXCACHE_")
-        }
         self._process = subprocess.Popen(
             [*self._command, *self._config_arguments(), *self._arguments, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.directory,
-            env={**inherited, **self._environment, **(environment or {})},
+            env={**_inherited(), **self._environment, **(environment or {})},
         )
         assert self._process.stdout is not None
         watchdog = threading.Timer(START_SECONDS, self._process.kill)

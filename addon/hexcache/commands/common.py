@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from hexcache import remote
 from hexcache.errors import NoServerError
 from hexcache.jobs import Event
 from hexcache.settings import Settings
@@ -27,8 +26,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 def print_json(value: Any) -> None:
-    """One JSON document, readable by people too."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document, readable by people too, and harmless to their terminals."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Line breaks are the layout's: those in texts are escaped already.
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def printable(text: object) -> str:
+    """On one line, without control characters: what a registry says goes to a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def run_job(
@@ -51,6 +57,9 @@ def run_job(
 async def _events(
     settings: Settings, name: str, arguments: Mapping[str, Any], upload: Path | None
 ) -> AsyncGenerator[Event]:
+    # aiohttp takes a moment to import: whoever only reads doesn't need it.
+    from hexcache import remote
+
     running = remote.run_job(settings.data, name, arguments, upload)
     try:
         async with contextlib.aclosing(running) as events:

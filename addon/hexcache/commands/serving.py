@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
 import click
 
-from hexcache import remote
 from hexcache.clients import Format, client_environment, notes, render
 from hexcache.commands.common import config_option
 from hexcache.settings import load
+from hexcache.signals import end_at_once
 
 
 @click.command(epilog="Example: hexcache serve --config /etc/hexcache/proxy.yaml")
@@ -19,6 +20,8 @@ from hexcache.settings import load
 @click.option("--offline", is_flag=True, help="Ask nothing of Hex: serve what is stored.")
 def serve(config: Path | None, offline: bool) -> None:
     """Run the proxy until SIGTERM or Ctrl-C."""
+    # Until the server has its own handlers; on a slow disk that may take a while.
+    end_at_once(signal.SIGTERM)
     # mitmproxy takes a moment to import: the other commands don't need it.
     from hexcache.server import serve as run_server
 
@@ -35,6 +38,8 @@ def offline_command(what: str, config: Path | None) -> None:
     While it is on, no packet leaves for Hex: what is stored is served as if fresh. What is coming
     in may finish. The next start goes by the settings again.
     """
+    from hexcache import remote  # aiohttp takes a moment to import
+
     data = load(config).data
     if what == "status":
         answer = asyncio.run(remote.ask(data, "GET", "/offline"))
@@ -50,6 +55,8 @@ def health(config: Path | None) -> None:
 
     It asks /healthz at listen.status, or the control socket where that is off.
     """
+    from hexcache import remote  # aiohttp takes a moment to import
+
     settings = load(config)
     if settings.listen.status is not None:
         asyncio.run(remote.ask_health(settings.listen.status))

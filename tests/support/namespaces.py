@@ -1,17 +1,19 @@
-"""Network namespaces without names, and TUN devices in them: the kernel takes both back when the
-last process that holds them ends, however it ends."""
+"""Network namespaces without names, and devices in them: the kernel takes both back when the last
+process that holds them ends, however it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 TUN = Path("/dev/net/tun")
+WAIT_SECONDS = 20.0
 _MINE = Path("/proc/thread-self/ns/net")
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
@@ -28,18 +30,29 @@ _SYSCTL = {
 
 
 def unavailable() -> str:
-    """What is missing here, or "" if namespaces and TUN devices can be made."""
+    """What is missing here, or "" if namespaces can be made."""
     if not hasattr(os, "setns"):
-        return "a bad line needs Linux"
+        return "network namespaces need Linux"
     if os.geteuid() != 0:
-        return "a bad line needs root (CAP_NET_ADMIN), to make namespaces and TUN devices"
+        return "network namespaces need root (CAP_NET_ADMIN)"
+    try:
+        Namespace().close()
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"network namespaces need a kernel that has them, and iproute2: {error}"
+    return ""
+
+
+def tun_unavailable() -> str:
+    """What is missing here, or "" if namespaces and TUN devices in them can be made."""
+    if reason := unavailable():
+        return reason
     if not TUN.exists():
         return f"a bad line needs {TUN}: modprobe tun"
     try:
         with contextlib.closing(Namespace()) as namespace:
             os.close(namespace.tun("probe", "10.77.0.1/24"))
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"a bad line needs namespaces, TUN devices and iproute2: {error}"
+        return f"a bad line needs TUN devices: {error}"
     return ""
 
 
@@ -51,11 +64,11 @@ class Namespace:
         with _back_home():
             os.unshare(os.CLONE_NEWNET)
             self._descriptor = os.open(_MINE, os.O_RDONLY)
-            _ip("link", "set", "lo", "up")
+            self.run("ip", "link", "set", "lo", "up")
             for name, value in _SYSCTL.items():
                 # A kernel without IPv6, say, needs no telling.
                 with contextlib.suppress(FileNotFoundError):
-                    (Path("/proc/sys") / name).write_text(value)
+                    self.write(name, value)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -68,6 +81,38 @@ class Namespace:
             os.setns(self._descriptor, os.CLONE_NEWNET)
             yield
 
+    def run(self, *command: str) -> None:
+        """A program in the namespace, to its end. Raises CalledProcessError, OSError."""
+        with self.entered():
+            subprocess.run(command, check=True, capture_output=True, timeout=10)
+
+    def write(self, name: str, value: str) -> None:
+        """One of the namespace's own settings, by its path below /proc/sys."""
+        with self.entered():
+            (Path("/proc/sys") / name).write_text(value)
+
+    def cable(self, name: str, address: str, other: Namespace, its: str, its_address: str) -> None:
+        """A virtual cable between two new devices: `name` here, `its` in the other namespace.
+        Addresses are CIDR."""
+        # A descriptor of ours, for a program that isn't us.
+        there = f"/proc/{os.getpid()}/fd/{other._descriptor}"
+        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", its, "netns", there)
+        self._up(name, address)
+        other._up(its, its_address)
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        """A TCP listener. Whoever waits for one of its connections waits no longer than
+        WAIT_SECONDS."""
+        with self.entered():
+            listener = socket.create_server((host, port))
+        listener.settimeout(WAIT_SECONDS)
+        return listener
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """A TCP connection. Nothing on it waits longer than WAIT_SECONDS."""
+        with self.entered():
+            return socket.create_connection((host, port), timeout=WAIT_SECONDS)
+
     def tun(self, name: str, address: str) -> int:
         """A new TUN device's descriptor; the device is up with `address` (CIDR). Packets are read
         and written whole."""
@@ -76,12 +121,15 @@ class Namespace:
             try:
                 request = struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI)
                 fcntl.ioctl(descriptor, _TUNSETIFF, request)
-                _ip("address", "add", address, "dev", name)
-                _ip("link", "set", name, "up")
+                self._up(name, address)
             except BaseException:
                 os.close(descriptor)
                 raise
         return descriptor
+
+    def _up(self, device: str, address: str) -> None:
+        self.run("ip", "address", "add", address, "dev", device)
+        self.run("ip", "link", "set", device, "up")
 
 
 @contextlib.contextmanager
@@ -92,7 +140,3 @@ def _back_home() -> Iterator[None]:
     finally:
         os.setns(home, os.CLONE_NEWNET)
         os.close(home)
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)

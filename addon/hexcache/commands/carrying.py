@@ -1,0 +1,170 @@
+"""export and import: carry a cache to where no line leads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from hexcache import bundle
+from hexcache.bundle import Item
+from hexcache.commands.common import config_option, json_option, print_json, run_job
+from hexcache.commands.locks import read_lock
+from hexcache.errors import BundleError
+from hexcache.files import whole_file
+from hexcache.jobs import Event
+from hexcache.library import Library
+from hexcache.needs import needs_of
+from hexcache.printing import printable
+from hexcache.settings import load
+
+_STANDARD = Path("-")
+
+
+@click.command(
+    "export", epilog="Example: hexcache export train.tar --lock mix.lock --lock ../other/mix.lock"
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option(
+    "--lock",
+    "locks",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="LOCKFILE",
+    help="Only what this mix.lock, rebar.lock or manifest.toml needs; may be repeated.",
+)
+@config_option
+def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
+    """Write what is stored, or what lock files need of it, to a tar archive.
+
+    The archive is for `hexcache import` on another machine; unpacked under a web server it is a
+    static Hex mirror. FILE `-` is standard output. It only reads, also while the server runs. What
+    a lock file needs and isn't stored is listed: exit status 1.
+    """
+    settings = load(config)
+    read = [read_lock(path) for path in locks]
+    with Library(settings) as library:
+        missing: list[str] = []
+        items: list[Item]
+        if locks:
+            needs = needs_of(library, (each for lock in read for each in lock.releases))
+            missing = [f"{each.what}: {each.why}" for each in needs.missing]
+            items = list(needs.stored)
+            if items:
+                items += bundle.tools(library)
+        else:
+            items, left_out = bundle.everything(library)
+            if left_out:
+                click.echo(f"{left_out} left out: nothing vouches for them any more", err=True)
+        for line in missing:
+            click.echo(f"missing: {printable(line)}", err=True)
+        if not items:
+            raise BundleError(
+                "nothing is stored of what these lock files need; nothing is written"
+                if locks
+                else f"nothing is stored in {settings.cache_directory}; nothing is written"
+            )
+        try:
+            with _output(file) as out:
+                written = bundle.write(library, items, out)
+                out.flush()
+        except OSError as error:
+            raise BundleError(f"{_named(file)}: it can't be written: {error.strerror}") from None
+    for resource in written.damaged:
+        click.echo(f"missing: {resource}: the stored copy is damaged or just gone", err=True)
+    problems = len(missing) + len(written.damaged)
+    click.echo(
+        f"{_named(file)}: {written.members} files, {written.size / 1e6:.1f} MB"
+        + (f"; {problems} missing" if problems else ""),
+        err=True,
+    )
+    sys.exit(1 if problems else 0)
+
+
+@click.command("import", epilog="Example: hexcache import train.tar")
+@click.argument(
+    "file", type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True)
+)
+@config_option
+@json_option
+def import_command(file: Path, config: Path | None, as_json: bool) -> None:
+    """Take an archive of `hexcache export` into the store.
+
+    Signatures and checksums are verified again, and what is newer here stays. FILE `-` is standard
+    input. A member that is refused is named: exit status 1. A running server takes it in itself.
+    """
+    settings = load(config)
+    members: list[Event] = []
+    summary: dict[str, Any] = {}
+
+    def on_event(event: Event) -> None:
+        if "member" in event:
+            members.append(event)
+            if not as_json:
+                click.echo(f"{event['fate']}: {event['member']}: {event['why']}", err=True)
+        summary.update(event.get("summary", {}))
+
+    with _upload(file) as upload:
+        run_job(settings, "import", {}, on_event, upload)
+    if as_json:
+        print_json({**summary, "members": members})
+    else:
+        click.echo(
+            f"{summary['taken']} taken ({summary['bytes'] / 1e6:.1f} MB), "
+            f"{summary['present']} were here already, {summary['kept']} kept as they are, "
+            f"{summary['refused']} refused"
+        )
+    sys.exit(1 if summary["refused"] else 0)
+
+
+def _named(file: Path) -> str:
+    return "standard output" if file == _STANDARD else printable(str(file))
+
+
+@contextlib.contextmanager
+def _output(file: Path) -> Iterator[BinaryIO]:
+    """Raises OSError, BundleError."""
+    if file == _STANDARD:
+        if sys.stdout.isatty():
+            raise BundleError("a tar archive is nothing for a terminal: name a file")
+        yield sys.stdout.buffer
+    elif file.exists() and not stat.S_ISREG(file.stat().st_mode):
+        # A pipe or a device is written into, not replaced.
+        with file.open("wb") as out:
+            yield out
+    else:
+        with whole_file(file, 0o644) as out:
+            yield out
+
+
+@contextlib.contextmanager
+def _upload(file: Path) -> Iterator[Path]:
+    """`file`, or what comes from a pipe kept in one: an archive is looked into before it is
+    believed."""
+    if file != _STANDARD and stat.S_ISREG(file.stat().st_mode):
+        if not os.access(file, os.R_OK):
+            raise BundleError(f"{printable(str(file))}: it can't be read: permission denied")
+        yield file.absolute()
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            source = sys.stdin.buffer
+            if file != _STANDARD:
+                source = stack.enter_context(file.open("rb"))
+            kept = stack.enter_context(tempfile.NamedTemporaryFile(prefix="hexcache-import-"))
+            shutil.copyfileobj(source, kept, 2**20)
+            kept.flush()
+        except OSError as error:
+            raise BundleError(
+                f"the archive can't be kept in {tempfile.gettempdir()}: {error.strerror}; TMPDIR "
+                "names another place"
+            ) from None
+        yield Path(kept.name)

@@ -1,0 +1,42 @@
+"""Lock files named on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hexcache import lockfiles
+from hexcache.errors import LockFileError
+from hexcache.lockfiles import LockFile, LockKind
+
+
+@dataclass(frozen=True)
+class Opened:
+    path: Path
+    lock: LockFile
+
+
+def read(path: Path) -> LockFile:
+    """Raises LockFileError."""
+    try:
+        return lockfiles.parse(str(path), path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise LockFileError(f"{path}: not a UTF-8 text: is this a lock file?") from None
+    except OSError as error:
+        raise LockFileError(f"{path}: {error.strerror}") from None
+
+
+def read_all(paths: Iterable[Path]) -> list[Opened]:
+    """Raises LockFileError for the first that can't be read."""
+    return [Opened(path, read(path)) for path in paths]
+
+
+def looks_like_one(text: str) -> bool:
+    """Whether an argument means a file and not a package."""
+    return "/" in text or text.endswith((".lock", ".toml")) or Path(text).is_file()
+
+
+def found_here() -> list[Path]:
+    """Those of the project in the current directory."""
+    return [path for kind in LockKind if (path := Path(kind)).is_file()]
