@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _SPANS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -54,3 +57,21 @@ def percent(part: float, whole: float) -> str:
     if 99.5 <= share < 100:
         return f"{min(share, 99.9):.1f} %"
     return f"{share:.0f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """1 package, 2 packages."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def date(at: float) -> str:
+    """A day, from seconds since the epoch; "" for what is none."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def clock_time(at: float) -> str:
+    """Hours and minutes on this machine's clock, from seconds since the epoch."""
+    return time.strftime("%H:%M", time.localtime(at))
