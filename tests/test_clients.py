@@ -12,7 +12,8 @@ import yaml
 
 from hexcache.clients import Format, client_environment, render
 from hexcache.errors import SettingsError
-from hexcache.settings import Address, Listen, Settings
+from hexcache.settings import Listen, Settings
+from hexcache.values import Address
 
 NAMES = {"HTTPS_PROXY", "https_proxy", "HEX_CACERTS_PATH", "GLEAM_CACERTS_PATH"}
 

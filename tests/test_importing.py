@@ -21,9 +21,7 @@ from hexcache.bundle import Bundle
 from hexcache.errors import BundleError
 from hexcache.importing import import_bundle
 from hexcache.jobs import Event, Order
-from hexcache.lockfiles import LockedRelease
 from hexcache.messages import Request, read
-from hexcache.needs import needs_of
 from hexcache.resources import REPO_HOST
 from support.clock import Clock
 from support.lines import is_one_line
@@ -149,29 +147,6 @@ async def test_what_is_of_no_use_stays_at_home(home: Machine) -> None:
     await home.core.store.delete(entry.key)
     written = bundle.write(home.library, good, io.BytesIO())
     assert [each.path for each in written.damaged] == ["/docs/foo-1.0.0.tar.gz"]
-
-
-async def test_what_a_lock_needs(home: Machine) -> None:
-    publish(home.fake, "baz", Rel("1.0.0", b"", deps=(("qux", "~> 1.0", True),)))
-    await home.fetch("/packages/baz")
-    locked = [
-        LockedRelease("foo", "1.0.0", outer_checksum=hashlib.sha256(BODY).hexdigest()),
-        LockedRelease("baz", "1.0.0"),
-        LockedRelease("bar", "9.9.9"),
-        LockedRelease("corp", "1.0.0", repository="hexpm:acme"),
-    ]
-    needs = needs_of(home.library, locked)
-    assert paths(needs.stored) == {
-        *("/packages/foo", "/packages/bar", "/packages/baz", "/tarballs/foo-1.0.0.tar")
-    }
-    assert {each.what: each.why for each in needs.missing} == {
-        "tarball baz-1.0.0": "it is not stored",
-        "package qux": "baz 1.0.0 depends on it",
-        "tarball bar-9.9.9": "no stored registry entry has it",
-        "corp 1.0.0": "it is of the repository hexpm:acme, which is never stored",
-    }
-    wrong = needs_of(home.library, [LockedRelease("foo", "1.0.0", outer_checksum="0" * 64)])
-    assert "the lock has the outer checksum 000" in wrong.missing[0].why
 
 
 FORGED = {

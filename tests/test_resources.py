@@ -23,10 +23,13 @@ from hexcache.resources import (
     csv_of,
     docs,
     drop_mirror_prefix,
+    key_before,
+    of_key,
     origin_of,
     package,
     parse,
     signature_of,
+    subject_of,
     tarball,
 )
 
@@ -288,6 +291,43 @@ def test_different_resources_have_different_keys(one: str, other: str, host: str
     first, second = parse(host, one), parse(host, other)
     if first is not None and second is not None:
         assert (first.key == second.key) == (first == second)
+
+
+@settings(deadline=None, max_examples=500)
+@given(host=hosts, target=targets)
+def test_a_key_gives_its_resource_back(host: str, target: str) -> None:
+    found = parse(host, target)
+    if found is not None:
+        assert of_key(found.key) == found
+        assert subject_of(found.key) == found
+
+
+def test_the_entry_before_is_no_resource_of_its_own() -> None:
+    before = key_before(package("foo"))
+    assert of_key(before) is None, "no client can ask for it"
+    assert subject_of(before) == package("foo")
+    assert subject_of(f"{tarball('foo', '1.0.0').key}#before") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "repo",
+        "repo/",
+        "packages/foo",
+        "/packages/foo",
+        "other/packages/foo",
+        "repo/packages/foo/../bar",
+        "repo/packages/fo%6f",
+        "repo/packages/foo?x",
+        "repo/installs/hex-1.x.csv",  # of builds.hex.pm, whoever was asked
+        "builds/packages/foo",
+        "repo//packages/foo",
+    ],
+)
+def test_what_is_nobody_s_key(key: str) -> None:
+    assert of_key(key) is None
 
 
 def test_the_two_hosts_and_all_kinds_have_keys_of_their_own() -> None:

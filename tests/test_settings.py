@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from collections.abc import Callable
@@ -18,14 +19,11 @@ from pydantic import BaseModel
 from hexcache.errors import SettingsError
 from hexcache.settings import (
     CONFIG_VARIABLE,
-    Address,
     Settings,
     find_config,
     load,
-    parse_address,
-    parse_duration,
-    parse_size,
 )
+from hexcache.values import Address
 
 COMMITTED = Path(__file__).parent.parent / "proxy.yaml"
 PASSWORD = "hunter2"
@@ -36,6 +34,7 @@ Write = Callable[[str], Path]
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable and no proxy.yaml of whoever runs the tests."""
+    monkeypatch.delenv("PACKAGES", raising=False)
     for name in list(os.environ):
         if name.upper().startswith("HEXCACHE_"):
             monkeypatch.delenv(name)
@@ -122,6 +121,8 @@ def test_the_defaults() -> None:
     assert settings.upstream.repo == ("https://repo.hex.pm",)
     assert settings.upstream.builds == ("https://builds.hex.pm",)
     assert settings.upstream.patience == 2
+    assert settings.warm.packages == ()
+    assert settings.warm.every == 86400
     assert settings.shutdown_grace == 10
 
 
@@ -149,6 +150,11 @@ def test_every_setting(write: Write, tmp_path: Path) -> None:
           timeout: 2m
           proxy: http://user:word@proxy.example:3128/
           nameservers: [1.1.1.1, "2606:4700::1111"]
+        warm:
+          packages: [decimal, phoenix@1.5.6, "plug >= 1.0.0 and < 2.0.0"]
+          lockfiles: [mix.lock, "/srv/**/rebar.lock"]
+          every: 12h
+          versions: all
         log: {level: debug, format: json}
         shutdown_grace: 1h
         """
@@ -171,105 +177,15 @@ def test_every_setting(write: Write, tmp_path: Path) -> None:
     assert settings.upstream.timeout == 120
     assert settings.upstream.proxy == "http://user:word@proxy.example:3128"
     assert settings.upstream.nameservers == ("1.1.1.1", "2606:4700::1111")
+    assert [wish.source for wish in settings.warm.packages] == [
+        *("decimal", "phoenix@1.5.6", "plug >= 1.0.0 and < 2.0.0"),
+    ]
+    assert settings.warm.lockfiles == (str(tmp_path / "mix.lock"), "/srv/**/rebar.lock")
+    assert settings.warm.every == 43200
+    assert settings.warm.versions == "all"
     assert settings.log.level == "debug"
     assert settings.log.format == "json"
     assert settings.shutdown_grace == 3600
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0", 0),
-        ("500ms", 0.5),
-        ("5s", 5),
-        ("10m", 600),
-        ("24h", 86400),
-        ("7d", 604800),
-        ("1.5h", 5400),
-        ("5 s", 5),
-        (" 5s ", 5),
-        (5, 5),
-        (0.25, 0.25),
-    ],
-)
-def test_durations(text: object, seconds: float) -> None:
-    assert parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "s", "-5s", "5y", "5 minutes", "1h30m", "1e3", None, True, []]
-)
-def test_no_durations(text: object) -> None:
-    with pytest.raises(ValueError, match="a duration such as 500ms"):
-        parse_duration(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("1048576", 1048576),
-        (1048576, 1048576),
-        ("500MB", 500_000_000),
-        ("500mb", 500_000_000),
-        ("10GiB", 10 * 1024**3),
-        ("1.5k", 1500),
-        ("1KiB", 1024),
-        ("2T", 2 * 10**12),
-        ("7B", 7),
-    ],
-)
-def test_sizes(text: object, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1MB", "1PB", "1 2", "ten", None, False, 1.5e30])
-def test_no_sizes(text: object) -> None:
-    with pytest.raises(ValueError, match="a size such as 500MB"):
-        parse_size(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
-        ("localhost:0", Address("localhost", 0)),
-        ("[::]:8080", Address("::", 8080)),
-        ("0.0.0.0:65535", Address("0.0.0.0", 65535)),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    assert parse_address(text) == address
-    assert str(address) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "8080",
-        8080,
-        ":8080",
-        "localhost",
-        "localhost:",
-        "localhost:http",
-        "localhost:65536",
-        "localhost:-1",
-        "::1:8080",
-        "[::1]",
-        "http://localhost:80",
-        "localhost:80/",
-        "a@b:80",
-        "localhost:80?x",
-        "localhost:80#x",
-        "[::1:80",
-        "local host:80",
-        None,
-        True,
-    ],
-)
-def test_no_addresses(text: object) -> None:
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        parse_address(text)
 
 
 def test_a_section_whose_settings_are_all_commented_out(write: Write) -> None:
@@ -295,6 +211,13 @@ def test_settings_can_not_be_changed() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "allowed"),
     [
+        ("warm: {packages: [1.5]}", "warm.packages", "phoenix or 'plug ~> 1.14'"),
+        ("warm: {packages: [phoenix-1.5.6]}", "warm.packages", "NAME@VERSION"),
+        ("warm: {packages: ['plug ~> x']}", "warm.packages", "is not a version"),
+        ("warm: {lockfiles: [null]}", "warm.lockfiles", "../*/mix.lock"),
+        ("warm: {lockfiles: ['']}", "warm.lockfiles", "../*/mix.lock"),
+        ("warm: {every: 0}", "warm.every", "above 0"),
+        ("warm: {versions: some}", "warm.versions", "'newest' or 'all'"),
         ("cache: {registry_fresh: soon}", "cache.registry_fresh", "500ms, 5s, 10m, 24h or 7d"),
         ("cache: {registry_fresh: unlimited}", "cache.registry_fresh", "500ms, 5s"),
         ("cache: {registry_fresh: yes}", "cache.registry_fresh", "500ms, 5s"),
@@ -465,6 +388,16 @@ def test_no_password_of_the_environment_in_a_message(monkeypatch: pytest.MonkeyP
         ("HEXCACHE_UPSTREAM__CA_FILE", "/a.pem", lambda s: s.upstream.ca_file == Path("/a.pem")),
         ("HEXCACHE_DATA", "/data", lambda s: s.data == Path("/data")),
         ("HEXCACHE_LOG__LEVEL", "error", lambda s: s.log.level == "error"),
+        (
+            "HEXCACHE_WARM__PACKAGES",
+            "decimal, plug ~> 1.14",
+            lambda s: [wish.name for wish in s.warm.packages] == ["decimal", "plug"],
+        ),
+        (
+            "HEXCACHE_WARM__LOCKFILES",
+            "/a b/mix.lock,/c/rebar.lock",
+            lambda s: s.warm.lockfiles == ("/a b/mix.lock", "/c/rebar.lock"),
+        ),
         ("HEXCACHE_SHUTDOWN_GRACE", "0", lambda s: s.shutdown_grace == 0),
     ],
 )
@@ -579,6 +512,34 @@ def test_what_the_command_line_says_goes_before_all(
     assert load(write("offline: false"), {"offline": True}).offline
 
 
+# PACKAGES.
+
+
+def test_packages_of_the_environment_are_added(
+    monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    path = write("warm: {packages: [decimal, plug ~> 1.14]}")
+    monkeypatch.setenv("PACKAGES", "decimal phoenix-1.5.6")
+    assert [wish.source for wish in load(path).warm.packages] == [
+        *("decimal", "plug ~> 1.14", "phoenix@1.5.6"),
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_no_packages_of_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PACKAGES", value)
+    assert load().warm.packages == ()
+
+
+def test_packages_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKAGES", "decimal phoenix@1.5.6")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).startswith("environment: PACKAGES: 'phoenix@1.5.6' names no package")
+    assert "unset it" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 # Paths.
 
 
@@ -591,6 +552,15 @@ def test_relative_paths_start_at_the_file(monkeypatch: pytest.MonkeyPatch, write
     # Also where the file was named by a relative path.
     monkeypatch.chdir(path.parent.parent)
     assert load(path.relative_to(path.parent.parent)) == settings
+
+
+def test_globs_start_at_the_file_whatever_its_directory_is_called(tmp_path: Path) -> None:
+    directory = tmp_path / "team [a-z]"
+    directory.mkdir()
+    (directory / "mix.lock").touch()
+    (directory / "proxy.yaml").write_text("warm: {lockfiles: ['*.lock']}")
+    (pattern,) = load(directory / "proxy.yaml").warm.lockfiles
+    assert glob.glob(pattern) == [str(directory / "mix.lock")]
 
 
 def test_without_a_file_relative_paths_start_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from hexcache.authority import Authority
 from hexcache.cache import Engine
 from hexcache.errors import SettingsError
-from hexcache.settings import Address, Listen, Settings
+from hexcache.history import History
+from hexcache.settings import Listen, Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
+from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ class Core:
     upstream: Upstream
     trust: Trust
     clock: Callable[[], float]
+    telemetry: Telemetry
 
     async def close(self) -> None:
         await self.engine.close()
@@ -38,12 +42,18 @@ class Core:
 @dataclass(frozen=True)
 class Parts(Core):
     authority: Authority
+    history: History
 
 
-def assemble_core(settings: Settings, clock: Callable[[], float] = time.time) -> Core:
+def assemble_core(
+    settings: Settings,
+    clock: Callable[[], float] = time.time,
+    telemetry: Telemetry | None = None,
+) -> Core:
     """Open the store, for this process alone. Raises HexcacheError; then nothing is left open."""
     trust = Trust.of(settings)
-    upstream = Upstream(settings, settings.listen.addresses)
+    telemetry = telemetry or Telemetry()
+    upstream = Upstream(settings, settings.listen.addresses, telemetry=telemetry)
     if not settings.cache.verify:
         logger.warning(
             "cache.verify is false: NOTHING THAT COMES FROM UPSTREAM IS VERIFIED, and what is "
@@ -52,11 +62,13 @@ def assemble_core(settings: Settings, clock: Callable[[], float] = time.time) ->
     store = Store.open(
         settings.cache_directory, limit=settings.cache.size_limit, clock=clock, trust=trust.name
     )
-    engine = Engine(settings, store, upstream, trust=trust, clock=clock)
-    return Core(settings, engine, store, upstream, trust, clock)
+    engine = Engine(settings, store, upstream, trust=trust, clock=clock, telemetry=telemetry)
+    return Core(settings, engine, store, upstream, trust, clock, telemetry)
 
 
-def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Parts:
+def assemble(
+    settings: Settings, telemetry: Telemetry, clock: Callable[[], float] = time.time
+) -> Parts:
     """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
     _refuse_one_address_twice(settings.listen)
     Trust.of(settings)  # before anything is made
@@ -65,10 +77,11 @@ def assemble(settings: Settings, clock: Callable[[], float] = time.time) -> Part
         authority.publish(settings.publish_ca)
     if warning := authority.expiry_warning():
         logger.warning("%s", warning)
-    core = assemble_core(settings, clock)
-    return Parts(
-        core.settings, core.engine, core.store, core.upstream, core.trust, core.clock, authority
-    )
+    core = assemble_core(settings, clock, telemetry)
+    # The store's directory is ours alone by now.
+    history = History.load(settings.cache_directory, clock)
+    telemetry.tell(history)
+    return Parts(**vars(core), authority=authority, history=history)
 
 
 def _refuse_one_address_twice(listen: Listen) -> None:

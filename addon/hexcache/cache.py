@@ -15,7 +15,7 @@ from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.fetches import Fetches
 from hexcache.flights import Flight
 from hexcache.freshness import Copy, Decision, Network, Policy
-from hexcache.landing import Landings
+from hexcache.landing import Fetch, Landings
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
 from hexcache.pace import Pace
 from hexcache.pairs import Pairs
@@ -27,6 +27,7 @@ from hexcache.replies import Found, Refused, Replies
 from hexcache.resources import BUILDS_HOST, REPO_HOST, Kind, Origin, Resource
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.transfer import Transfers
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
@@ -49,12 +50,14 @@ class Engine:
         trust: Trust,
         clock: Callable[[], float],
         pace: Pace | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._upstream = upstream
         self._clock = clock
         pace = pace or Pace()
+        telemetry = telemetry or Telemetry()
         cache = settings.cache
         self._policy = Policy(
             registry_fresh=cache.registry_fresh,
@@ -65,10 +68,11 @@ class Engine:
         give_up = settings.upstream.give_up
         self._refresher = Refresher(
             store,
-            Transfers(upstream, store.spool, give_up=give_up, pace=pace),
+            Transfers(upstream, store.spool, give_up=give_up, pace=pace, telemetry=telemetry),
             keys=trust.registry,
             builds_keys=trust.builds,
             clock=clock,
+            telemetry=telemetry,
         )
         self.pictures = Pictures(store, self._refresher)
         self._replies = Replies(settings, store, clock)
@@ -105,6 +109,10 @@ class Engine:
     def is_busy(self) -> bool:
         """Whether anything is being fetched, for a client or behind."""
         return self._fetches.are_busy
+
+    def fetches(self) -> list[Fetch]:
+        """What is being fetched now, for a client or behind, the oldest first."""
+        return self._landings.under_way()
 
     async def get(self, request: Request) -> Reply:
         """Answer a request. Never raises for anything that a client or upstream did."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import carrying, serving, stored, upkeep, warming
+from hexcache.commands import auditing, carrying, serving, stored, upkeep, warming
 from hexcache.errors import HexcacheError
 
 
@@ -63,5 +63,6 @@ for command in (
     upkeep.gc,
     carrying.export,
     carrying.import_command,
+    auditing.audit_command,
 ):
     main.add_command(command)

@@ -11,7 +11,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from hexcache.errors import SettingsError
-from hexcache.settings import Address, Settings, bracketed
+from hexcache.settings import Settings
+from hexcache.values import Address, bracketed
 
 _BUNDLE = "ca-bundle.pem"
 _CERTIFICATE = "hexcache-ca.pem"

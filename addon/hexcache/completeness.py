@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hexcache import resources
+from hexcache.entries import Entry
 from hexcache.library import Library
 from hexcache.lockfiles import PUBLIC_REPOSITORY, LockedRelease, LockFile, Skipped
 from hexcache.registry import Release
-from hexcache.resources import Resource
+from hexcache.resources import Kind, Resource
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,15 @@ class Gap:
 
 @dataclass(frozen=True)
 class Completeness:
-    """`present` counts what is here. `skipped` is what Hexcache never has."""
+    """`found` is what is here. `skipped` is what Hexcache never has."""
 
-    present: int
+    found: tuple[tuple[Resource, Entry], ...]
     gaps: tuple[Gap, ...]
     skipped: tuple[Skipped, ...]
+
+    @property
+    def present(self) -> int:
+        return len(self.found)
 
     @property
     def is_complete(self) -> bool:
@@ -42,15 +47,16 @@ class Completeness:
 def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completeness:
     """Look at everything that a client with this lock file asks for. Raises StoreError."""
     gaps: dict[str, Gap] = {}
-    present: set[Resource] = set()
+    found: dict[Resource, Entry] = {}
 
-    def look(resource: Resource, line: int) -> bool:
-        entry = library.entry(resource)
+    def look(resource: Resource, line: int) -> None:
+        entry, why = library.entry(resource), "not stored"
         if entry is not None and library.reader.has_body(entry):
-            present.add(resource)
-            return True
-        gaps.setdefault(str(resource), Gap(str(resource), "not stored", line))
-        return False
+            if resource.kind is not Kind.PACKAGE or library.package(resource.name) is not None:
+                found[resource] = entry
+                return
+            why = "the stored copy can't be believed"
+        gaps.setdefault(str(resource), Gap(str(resource), why, line))
 
     for locked in public(lock):
         look(resources.package(locked.name), locked.line)
@@ -58,13 +64,13 @@ def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completene
         for gap in _look_at_release(library, locked, release):
             gaps.setdefault(gap.subject, gap)
         tarball = resources.tarball(locked.name, locked.version)
-        if str(tarball) not in gaps and look(tarball, locked.line):
-            present.add(tarball)
+        if str(tarball) not in gaps:
+            look(tarball, locked.line)
         for name in asked_about(release):
             look(resources.package(name), locked.line)
         if docs:
             look(resources.docs(locked.name, locked.version), locked.line)
-    return Completeness(len(present), tuple(gaps.values()), tuple(skipped(lock)))
+    return Completeness(tuple(found.items()), tuple(gaps.values()), tuple(skipped(lock)))
 
 
 def public(lock: LockFile) -> Iterator[LockedRelease]:

@@ -65,6 +65,7 @@ class Response:
     _raw: aiohttp.ClientResponse
     _stall: float
     _broke: Callable[[], None]
+    _took: Callable[[int], None]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body. Raises UpstreamError if it breaks off or stands still."""
@@ -78,6 +79,7 @@ class Response:
                 raise
             if not chunk:
                 return
+            self._took(len(chunk))
             yield chunk
 
 
@@ -92,15 +94,19 @@ class _Pool:
 
 class Connections:
     """One per process; `close` it. `own_addresses` are where Hexcache itself listens: a proxy
-    variable that leads back there is left unused, or a request would go round for ever."""
+    variable that leads back there is left unused, or a request would go round for ever. `took` is
+    told how many bytes of bodies come."""
 
     def __init__(
         self,
         settings: UpstreamSettings,
         gate: Gate,
         own_addresses: Iterable[tuple[str, int]] = (),
+        *,
+        took: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._gate = gate
+        self._took = took
         self._settings = settings
         self._own = set(own_addresses)
         self._ssl = _ssl_context(settings.ca_file)
@@ -159,6 +165,7 @@ class Connections:
                     _raw=raw,
                     _stall=self._settings.stall,
                     _broke=lambda: self._retire(pool),
+                    _took=self._took,
                 )
             finally:
                 # Does nothing to a body that was read to its end; the rest is not worth reading.
@@ -256,6 +263,11 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
 def host_of(url: str) -> str:
     """HOST[:PORT] of a URL, for messages: a password in it stays out of them."""
     return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def label_of(base: str) -> str:
+    """What a base URL is called in statistics and metrics: HOST[:PORT][/PATH]."""
+    return host_of(base) + urlsplit(base).path.rstrip("/")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.mode_servers import ServerInstance
 
 from hexcache import resources
-from hexcache.settings import Address, Listen
+from hexcache.settings import Listen
+from hexcache.values import Address
 
 
 class Entrance(StrEnum):

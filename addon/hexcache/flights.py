@@ -56,6 +56,10 @@ class Flights[T]:
     def __len__(self) -> int:
         return len(self._flights)
 
+    def all(self) -> dict[str, Flight[T]]:
+        """Those of now, by key, in the order of their start."""
+        return dict(self._flights)
+
     def get(self, key: str) -> Flight[T] | None:
         return self._flights.get(key)
 

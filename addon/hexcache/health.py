@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 from hexcache.breaker import Breaker, Silence
-from hexcache.connections import host_of
+from hexcache.connections import host_of, label_of
 from hexcache.errors import OfflineError, UpstreamError
 from hexcache.gate import Gate
 from hexcache.pace import Pace
@@ -140,13 +139,13 @@ class Health:
                 self._silences[base].ended()
 
     def statistics(self) -> dict[str, dict[str, object]]:
-        """For each base URL, without its scheme: `up`, `failures` in a row, `since` (seconds that
+        """For each base URL, by `label_of`: `up`, `failures` in a row, `since` (seconds that
         it has been down) and `why`."""
         now = self._pace.monotonic()
         result: dict[str, dict[str, object]] = {}
         for base, breaker in self._breakers.items():
             state = breaker.state
-            result[host_of(base) + urlsplit(base).path.rstrip("/")] = {
+            result[label_of(base)] = {
                 "up": not state.is_open,
                 "failures": state.failures,
                 "since": None if state.since is None else now - state.since,

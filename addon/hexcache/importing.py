@@ -130,7 +130,7 @@ class _Import:
     async def _one(self, claim: Claim) -> _Verdict:
         """Raises VerificationError."""
         body = await asyncio.to_thread(self._hashed, claim)
-        resource, keys = claim.resource, self._core.trust.registry
+        resource = claim.resource
         stored = await self._intact(claim.resource)
         is_newer = _is_newer(claim, stored)
         match resource.kind:
@@ -139,13 +139,10 @@ class _Import:
             case Kind.TARBALL:
                 await self._check_tarball(body)
                 is_newer = True
-            case Kind.NAMES | Kind.VERSIONS:
-                decode = _DECODERS[resource.kind]
-                await asyncio.to_thread(decode, body.data, keys, repository=resource.repository)
-            case Kind.PUBLIC_KEY if keys is not None:
-                keys.check_key(body.data)
             case Kind.INSTALL:
                 is_newer = stored is None  # what has a version in its name never changes
+            case _:
+                await asyncio.to_thread(self._core.trust.check, resource, body.data)
         if stored is not None and stored.sha256 == body.sha256:
             return self._present(stored)
         return await self._put(body) if is_newer else _NOT_NEWER
@@ -153,14 +150,8 @@ class _Import:
     async def _package_entry(self, body: _Body, stored: Entry | None) -> _Verdict:
         """An older entry, rightly signed, is what a replay is made of; and a project whose lock
         file names what was here already would fail hard."""
-        about, keys = body.claim.resource, self._core.trust.registry
-
-        def decode() -> Package:
-            return registry.decode_package(
-                body.data, keys, repository=about.repository, name=about.name
-            )
-
-        package = await asyncio.to_thread(decode)
+        about = body.claim.resource
+        package = await asyncio.to_thread(self._core.trust.package, about, body.data)
         held = await self._package(about)
         if stored is not None and held is not None:
             if stored.sha256 == body.sha256:
@@ -237,9 +228,9 @@ class _Import:
         body = await self._store.read(entry) if entry is not None else None
         if body is None:
             return None
-        keys, data = self._core.trust.registry, await read(body)
+        data = await read(body)
         with contextlib.suppress(VerificationError):
-            return registry.decode_package(data, keys, repository=about.repository, name=about.name)
+            return await asyncio.to_thread(self._core.trust.package, about, data)
         return None
 
     def _present(self, *stored: Entry) -> _Verdict:
@@ -300,9 +291,6 @@ class _Import:
             used_at=now,
             generation=generation,
         )
-
-
-_DECODERS = {Kind.NAMES: registry.decode_names, Kind.VERSIONS: registry.decode_versions}
 
 
 def _supersedes(claim: Claim, package: Package, stored: Entry, held: Package) -> bool:

@@ -4,7 +4,6 @@ of it by now."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,7 +11,6 @@ from hexcache import registry, resources
 from hexcache.entries import Entry, FileBody
 from hexcache.errors import VerificationError
 from hexcache.messages import read
-from hexcache.registry import Package
 from hexcache.resources import Kind, Resource
 from hexcache.store import Store
 from hexcache.trust import Trust
@@ -56,13 +54,12 @@ class Inspector:
         body = await self._store.read(entry, drop=False)
         if body is None:
             return self._bad(entry, "its bytes are damaged, cut off or gone")
-        check = self._check(resource)
-        if check is None:
+        if not self._trust.has_checks(resource):
             if isinstance(body, FileBody):
                 body.file.close()
         else:
             try:
-                await asyncio.to_thread(check, await read(body))
+                await asyncio.to_thread(self._trust.check, resource, await read(body))
             except VerificationError as error:
                 return self._bad(entry, str(error))
         if resource.kind is Kind.TARBALL:
@@ -94,36 +91,12 @@ class Inspector:
         if data is None:
             return None
         try:
-            package = await asyncio.to_thread(self._package, about, data)
+            package = await asyncio.to_thread(self._trust.package, about, data)
         except VerificationError:
             return None
         while len(self._named) >= _DECODED:
             del self._named[next(iter(self._named))]
         return self._named.setdefault(entry.sha256, package.releases_known())
-
-    def _package(self, about: Resource, data: bytes) -> Package:
-        return registry.decode_package(
-            data, self._trust.registry, repository=about.repository, name=about.name
-        )
-
-    def _check(self, resource: Resource) -> Callable[[bytes], object] | None:
-        """What raises VerificationError for a body that isn't signed as it should be; None where
-        none is."""
-        keys = self._trust.registry
-        match resource.kind:
-            case Kind.PACKAGE:
-                return lambda data: self._package(resource, data)
-            case Kind.NAMES:
-                return lambda data: registry.decode_names(
-                    data, keys, repository=resource.repository
-                )
-            case Kind.VERSIONS:
-                return lambda data: registry.decode_versions(
-                    data, keys, repository=resource.repository
-                )
-            case Kind.PUBLIC_KEY if keys is not None:
-                return keys.check_key
-        return None
 
     async def _look_at_pair(self, csv: Resource, entry: Entry) -> Finding:
         """A CSV with the signature that came with it. One that lies alone is fetched again before

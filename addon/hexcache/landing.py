@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from hexcache.errors import UpstreamError
@@ -15,13 +16,24 @@ from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.refresh import Result
 from hexcache.replies import Replies
-from hexcache.resources import Kind, Resource
+from hexcache.resources import Kind, Resource, of_key
 from hexcache.streams import Growing
 from hexcache.upstream import Upstream
 
 # A fetch that takes longer is sent while it comes in; before, an error can still be a clean one.
 _STREAM_AFTER = 0.25
 _STREAMED = (Kind.TARBALL, Kind.DOCS, Kind.INSTALL, Kind.BUILD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """A fetch under way: `size` bytes of `total` (None: not known yet) are here, `seconds` after
+    its start. Of a small file, which comes in one piece, `size` stays 0."""
+
+    subject: str
+    size: int
+    total: int | None
+    seconds: float
 
 
 class Landings:
@@ -39,6 +51,22 @@ class Landings:
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    def under_way(self) -> list[Fetch]:
+        """What is being fetched now, the oldest first."""
+        found = []
+        for key, flight in self._flights.all().items():
+            progress, resource = self._progress.get(key), of_key(key)
+            source = progress.source if progress else None
+            found.append(
+                Fetch(
+                    subject=str(resource) if resource else key,
+                    size=progress.size if progress else 0,
+                    total=source.total if source else None,
+                    seconds=flight.running_for,
+                )
+            )
+        return found
 
     def get(self, resource: Resource) -> Flight[Result] | None:
         """The fetch of `resource` that is under way."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from hexcache import registry, resources
+from hexcache import resources
 from hexcache.entries import Entry
 from hexcache.errors import VerificationError
 from hexcache.pins import Pins
@@ -70,9 +70,7 @@ class Library:
         if body is None:
             return None
         try:
-            package = registry.decode_package(
-                body, self._trust.registry, repository=about.repository, name=name
-            )
+            package = self._trust.package(about, body)
         except VerificationError as error:
             logger.warning("the stored copy of %s is of no use: %s", about, error)
             return None

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from hexcache.freshness import Wishes
+from hexcache.resources import Kind
 
 
 class Outcome(StrEnum):
@@ -24,6 +25,7 @@ class Outcome(StrEnum):
     COALESCED = "coalesced"
     OFFLINE = "offline"
     PASSED = "passed"
+    LOCAL = "local"  # about Hexcache itself: not counted
     ERROR = "error"
 
 
@@ -103,13 +105,15 @@ class Content:
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """`headers` has no Content-Length and no Transfer-Encoding: they follow from `body`.
-    `length` overrules the body's for HEAD. `subject` is what the log calls the resource."""
+    `length` overrules the body's for HEAD. `subject` is what the log calls the resource, `kind` is
+    None for what isn't one."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: Body = field(default_factory=lambda: Content(b""))
     outcome: Outcome
     subject: str = ""
+    kind: Kind | None = None
     detail: str = ""
     length: int | None = None
     # No body belongs to it, and where `length` is None nothing is known of one.

@@ -62,34 +62,32 @@ class Pins:
         return frozenset().union(*(pin.keys for pin in self.groups.values()))
 
     def pin(self, label: str, keys: Iterable[str], *, at: float) -> None:
-        """Replace what `label` named before. Raises OSError."""
+        """Replace what `label` named before. Raises OSError, and then nothing has changed."""
         with self._lock:
-            self._groups[label] = Pin(frozenset(keys), at)
-            self._save()
+            self._save({**self._groups, label: Pin(frozenset(keys), at)})
 
     def unpin(self, labels: Iterable[str]) -> None:
-        """Forget groups. Raises OSError."""
+        """Forget groups. Raises OSError, and then nothing has changed."""
+        gone = frozenset(labels)
         with self._lock:
-            if gone := self._groups.keys() & set(labels):
-                for label in gone:
-                    del self._groups[label]
-                self._save()
+            self._save({label: pin for label, pin in self._groups.items() if label not in gone})
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Forget single keys, whichever group names them. Raises OSError."""
+        """Forget single keys, whichever group names them, and groups without any. Raises OSError,
+        and then nothing has changed."""
         gone = frozenset(keys)
         with self._lock:
-            groups = {
-                label: Pin(pin.keys - gone, pin.at)
-                for label, pin in self._groups.items()
-                if pin.keys - gone
-            }
-            if groups != self._groups:
-                self._groups = groups
-                self._save()
+            self._save(
+                {
+                    label: Pin(pin.keys - gone, pin.at)
+                    for label, pin in self._groups.items()
+                    if pin.keys - gone
+                }
+            )
 
-    def _save(self) -> None:
-        groups = {
-            label: {"keys": sorted(pin.keys), "at": pin.at} for label, pin in self._groups.items()
-        }
-        write_whole(self._path, json.dumps({"groups": groups}).encode(), 0o600)
+    def _save(self, groups: dict[str, Pin]) -> None:
+        if groups == self._groups:
+            return
+        content = {label: {"keys": sorted(pin.keys), "at": pin.at} for label, pin in groups.items()}
+        write_whole(self._path, json.dumps({"groups": content}).encode(), 0o600)
+        self._groups = groups

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def printable(text: str) -> str:
-    """On one line, without control characters."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+def printable(text: object) -> str:
+    """On one line, without control characters: what a registry or an archive says."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

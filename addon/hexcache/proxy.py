@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import time
-from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.addons import proxyserver
@@ -22,14 +18,16 @@ from OpenSSL import SSL
 from hexcache import resources
 from hexcache.assembly import Parts
 from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
-from hexcache.errors import HexcacheError, UpstreamError
+from hexcache.errors import HexcacheError
 from hexcache.gateway import Arrival, Gateway, Silence
 from hexcache.layers import Pull, PullingHttpLayer, leave
 from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.printing import printable
+from hexcache.reporting import Reporter
 from hexcache.services import Services
+from hexcache.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("hexcache.access")
 
 # How often a drain looks whether everything has been sent.
 _DRAIN_STEP = 0.02
@@ -42,10 +40,11 @@ class HexProxy:
 
     def __init__(self) -> None:
         self.parts: Parts | None = None
+        self.telemetry = Telemetry()
+        self._reporter = Reporter(self.telemetry)
         # None until they run.
         self.services: Services | None = None
         self.is_draining = False
-        self._in_flight = 0
         # Clients whose HTTP layer is ours.
         self._pulling: set[str] = set()
         # Clients whose connection goes by untouched.
@@ -141,13 +140,18 @@ class HexProxy:
         elif data.server.address == _local_address(data.client):
             # Not redirected: whoever connects to the gateway's own port would be sent back to it.
             data.server.error = "this port is for redirected connections only"
+            logger.warning(
+                "%s connected to listen.transparent itself, which is for connections that a packet"
+                " filter redirects: closed",
+                _client(data.client),
+            )
 
     async def request(self, flow: http.HTTPFlow) -> None:
         # Proxy authentication answers by setting a response: that stands.
         if flow.response or flow.error or not flow.live:
             return
-        started = time.monotonic()
         request = _request(flow)
+        ticket = self._reporter.begin(request)
         try:
             reply = await self._reply(request, flow)
             pulled = not isinstance(reply.body, Content) and flow.client_conn.id in self._pulling
@@ -160,51 +164,24 @@ class HexProxy:
             body = await read(reply.body)
         except Exception as error:
             # Without a response mitmproxy would ask the server itself.
-            logger.exception("%s failed:", _printable(request.target), exc_info=error)
+            logger.exception("%s failed:", ticket.id, exc_info=error)
             reply, pulled = _error(500, "an error in Hexcache; its log has it", request), False
             body = await read(reply.body)
         if pulled:
             flow.response = _response(reply, reply.content_length)
-            leave(flow, self._streamed(request, reply, started))
+            leave(flow, ticket.sending(reply))
             return
         length = reply.content_length if request.method == "HEAD" else len(body)
         flow.response = _response(reply, length, body)
-        _log(request, reply, len(body), time.monotonic() - started)
+        ticket.end(reply, len(body))
 
     async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
         if self.parts is None:
             return _error(503, "Hexcache is shutting down", request)
-        if refused := refusal(flow, _printable(flow.request.pretty_host)):
+        if refused := refusal(flow, printable(flow.request.pretty_host)):
             return _error(*refused, request)
-        self._in_flight += 1
-        try:
+        with self.telemetry.answering():
             return await self.parts.engine.get(request)
-        finally:
-            self._in_flight -= 1
-
-    async def _streamed(
-        self, request: Request, reply: Reply, started: float
-    ) -> AsyncGenerator[bytes]:
-        """The body, counted as in flight until it has been handed over, and logged then."""
-        sent, why = 0, "the client hung up"
-        self._in_flight += 1
-        try:
-            async for chunk in reply.body.chunks():
-                # An empty piece would be taken for the end.
-                if chunk:
-                    sent += len(chunk)
-                    yield chunk
-            if reply.content_length not in (None, sent):
-                raise UpstreamError("the body is shorter than was announced")
-            why = ""
-        except HexcacheError as error:
-            why = str(error)
-            raise
-        finally:
-            self._in_flight -= 1
-            if why:
-                reply = replace(reply, outcome=Outcome.ERROR, detail=f"broken off: {why}")
-            _log(request, reply, sent, time.monotonic() - started)
 
     async def hexcache_pull(self, pull: Pull) -> None:
         """The next piece of a body, when the client has taken most of those before."""
@@ -269,7 +246,7 @@ class HexProxy:
         await parts.close()
 
     def _is_busy(self, server: proxyserver.Proxyserver) -> bool:
-        return bool(self._in_flight) or any(map(_is_sending, server.connections.values()))
+        return bool(self.telemetry.in_flight) or any(map(_is_sending, server.connections.values()))
 
     async def _flush(self) -> None:
         while self.parts is not None:
@@ -336,37 +313,3 @@ def _is_sending(handler: ProxyConnectionHandler) -> bool:
     io = handler.transports.get(handler.client)
     transport = getattr(io.writer, "transport", None) if io else None
     return transport is not None and transport.get_write_buffer_size() > 0
-
-
-def _log(request: Request, reply: Reply, sent: int, seconds: float) -> None:
-    level = logging.WARNING if reply.outcome is Outcome.ERROR else logging.INFO
-    if not access.isEnabledFor(level):
-        return
-    fields = {
-        "client": request.client,
-        "method": request.method,
-        "resource": reply.subject,
-        "outcome": str(reply.outcome),
-        "status": reply.status,
-        "bytes": sent,
-        "ms": round(seconds * 1000, 1),
-    }
-    if reply.detail:
-        fields["detail"] = reply.detail
-    access.log(
-        level,
-        "%s %s %s %d %d B %.0f ms%s",
-        request.client,
-        _printable(reply.subject),
-        reply.outcome,
-        reply.status,
-        sent,
-        seconds * 1000,
-        f" ({_printable(reply.detail)})" if reply.detail else "",
-        extra={"fields": fields},
-    )
-
-
-def _printable(text: str) -> str:
-    """Text that a client or upstream chose, safe for a terminal and for one line."""
-    return text if text.isprintable() else json.dumps(text)[1:-1]

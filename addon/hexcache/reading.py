@@ -66,6 +66,18 @@ class StoreReader:
         found = (self._entry(key[2:], *rest) for key, *rest in rows)
         return [entry for entry in found if entry is not None]
 
+    def kinds(self) -> dict[str, int]:
+        """How many entries there are of each kind. Raises StoreError."""
+        # In the database's own words: a tenth of the time, and nobody's event loop waits.
+        fields = "CASE WHEN json_valid(CAST(value AS TEXT)) THEN CAST(value AS TEXT) END"
+        rows = self._rows(
+            "key >= 'm:' AND key < 'm;' AND key NOT LIKE '%#%' "
+            f"AND json_extract({fields}, '$.trust') = ? GROUP BY 1",
+            self._trust,
+            columns=f"json_extract({fields}, '$.kind'), count(*)",
+        )
+        return {str(kind): int(count) for kind, count in rows}
+
     def bytes_stored(self) -> int:
         """Bytes on the disk, as `cache.size_limit` counts them. Raises StoreError."""
         size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
@@ -115,7 +127,9 @@ class StoreReader:
     def _connect(self) -> None:
         database = self._where / DBNAME
         try:
-            if not database.exists():
+            try:
+                database.stat()
+            except (FileNotFoundError, NotADirectoryError):
                 return
             self._connection = sqlite3.connect(
                 f"file:{quote(str(database.absolute()))}?mode=ro",
@@ -150,5 +164,9 @@ class StoreReader:
 
 
 def _unreadable(where: Path, error: OSError | sqlite3.Error) -> str:
+    # The low byte is the kind (https://sqlite.org/rescode.html).
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{where} is damaged: {error}; the next start of `hexcache serve` puts it aside"
     reason = getattr(error, "strerror", None) or str(error)
     return f"{where} can't be read: {reason}; run this as the user that runs the server, or as root"

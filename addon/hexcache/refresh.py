@@ -7,8 +7,9 @@ stays as it was until something better has been verified.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from hexcache.progress import Progress
 from hexcache.registry import KeyRing, Package, Release
 from hexcache.resources import Kind, Resource
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.transfer import Download, Order, Transfers
 
 logger = logging.getLogger(__name__)
@@ -63,7 +65,9 @@ class Refresher:
         keys: KeyRing | None,
         builds_keys: KeyRing | None,
         clock: Callable[[], float],
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._store = store
         self._transfers = transfers
         self._keys = keys
@@ -116,6 +120,7 @@ class Refresher:
             else:
                 registry.check_signature(data, self._keys, str(resource))
         except VerificationError as error:
+            self._telemetry.refused(error.check)
             logger.error("the stored copy of %s is dropped: %s", resource, error)
             await self._store.delete(entry.key)
             return None
@@ -161,11 +166,13 @@ class Refresher:
         if isinstance(signed, int) and self._builds_keys is None:
             return await self._keep(self._entry(csv, answer), replace(answer, body=content))
         if isinstance(signed, int):
-            raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
+            with self._counted():
+                raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
         signature_content = signed.read()
         signed.discard()
         if self._builds_keys is not None:
-            registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
+            with self._counted():
+                registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
         entry = self._entry(csv, answer)
         signature_entry = replace(self._entry(signature, signed), generation=entry.sha256)
         try:
@@ -174,6 +181,14 @@ class Refresher:
             # Half of a pair is worse than none: the next who asks fetches both again.
             raise UpstreamError(f"{csv} can't be stored: {error}") from None
         return Fetched(entry, 200, Content(content))
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except VerificationError as error:
+            self._telemetry.refused(error.check)
+            raise
 
     async def _ask(
         self,

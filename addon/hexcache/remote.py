@@ -12,8 +12,8 @@ import aiohttp
 
 from hexcache.errors import ControlError, HexcacheError, NoServerError, reason_of
 from hexcache.jobs import Event
-from hexcache.settings import Address
 from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
+from hexcache.values import Address
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 # Whoever listens to a job waits longer than that takes to say something.

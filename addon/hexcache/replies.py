@@ -83,6 +83,7 @@ class Replies:
             body=body,
             outcome=found.outcome,
             subject=str(resource),
+            kind=resource.kind,
             detail=found.detail,
             length=chosen.length if request.method == "HEAD" else None,
         )
@@ -115,6 +116,7 @@ class Replies:
             body=body if chosen.status == 200 else Content(b""),
             outcome=Outcome.COALESCED if joined else Outcome.MISS,
             subject=str(resource),
+            kind=resource.kind,
         )
 
     def refuse(self, request: Request, resource: Resource | None, refused: Refused) -> Reply:
@@ -139,6 +141,7 @@ class Replies:
                 else Outcome.ERROR
             ),
             subject=subject,
+            kind=resource.kind if resource else None,
             detail=refused.reason,
             length=len(text) if is_head else None,
         )

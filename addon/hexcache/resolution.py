@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 
 from hexcache.errors import HexcacheError
+from hexcache.printing import printable
 from hexcache.registry import Package
 from hexcache.resources import PACKAGE_NAME
 from hexcache.solver import (
@@ -88,7 +89,7 @@ class _Work:
         # A project that can't have all its wishes is no concern of who wished for each.
         problems += [problem for _, problem in alone]
         problems += [problem for release in sorted(found) for problem in self._foreign(*release)]
-        problems += [f"{_shown(name)}: {why}" for name, why in sorted(self._failures.items())]
+        problems += [f"{printable(name)}: {why}" for name, why in sorted(self._failures.items())]
         lines = tuple(dict.fromkeys(problem for problem in problems if problem))
         return Resolution(frozenset(found), self._universe.names, lines)
 
@@ -163,14 +164,14 @@ class _Work:
             solution: Mapping[str, str] = end.value
             return solution, ""
         except Unavailable as missing:
-            return {}, f"not resolved, for want of the registry entry of {_shown(missing.name)}"
+            return {}, f"not resolved, for want of the registry entry of {printable(missing.name)}"
         except Unsolvable as error:
             if error.conflict is None:
                 return {}, f"given up after {self._max_steps:,} steps; ask for a narrower range"
             return {}, self._explained(error.conflict)
 
     def _explained(self, conflict: Conflict) -> str:
-        name = _shown(conflict.package)
+        name = printable(conflict.package)
         needs = [self._need(edge, name) for edge in conflict.edges]
         if len(needs) > 1:
             return f"no release of {name} satisfies all: " + "; ".join(needs)
@@ -180,16 +181,11 @@ class _Work:
 
     def _need(self, edge: Edge, name: str) -> str:
         who = f"{edge.by} {edge.version} needs" if edge.by else "wanted is"
-        return f"{who} {name} {_shown(edge.text)}".rstrip()
+        return f"{who} {name} {printable(edge.text)}".rstrip()
 
     def _foreign(self, name: str, version: str) -> Iterator[str]:
         for package, repository in self._universe.foreign(name, version):
             yield (
-                f"{name} {version} needs {_shown(package)} of the repository "
-                f"{_shown(repository)}, which isn't cached"
+                f"{name} {version} needs {printable(package)} of the repository "
+                f"{printable(repository)}, which isn't cached"
             )
-
-
-def _shown(text: str) -> str:
-    """What a registry says, on one line."""
-    return text if text.isprintable() else ascii(text)

@@ -19,8 +19,9 @@ from hexcache.assembly import Parts, assemble
 from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
 from hexcache.proxy import HexProxy
-from hexcache.settings import Address, Settings, load
+from hexcache.settings import Settings, load
 from hexcache.signals import end_at_once
+from hexcache.values import Address
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ class MitmdumpScript:
             return
         config = ctx.options.hexcache_config
         try:
-            self.proxy.parts = assemble(load(Path(config) if config else None))
+            self.proxy.parts = assemble(
+                load(Path(config) if config else None), self.proxy.telemetry
+            )
         except HexcacheError as error:
             # mitmdump ends when an error is logged during its start; raised, it would print a
             # traceback.
@@ -111,7 +114,7 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     proxy = HexProxy()
-    proxy.parts = assemble(settings)
+    proxy.parts = assemble(settings, proxy.telemetry)
     opts = options.Options()
     running = master.Master(opts)
     # Only what a proxy needs of mitmproxy's 30 addons. Ours comes first: it brings its own TLS

@@ -1,7 +1,9 @@
-"""What runs beside the proxy's listeners: the status port and the control socket."""
+"""What runs beside the proxy's listeners: the status port, the control socket, what keeps lock
+files and packages present, and the keeping of the history."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -9,8 +11,13 @@ from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
-from hexcache.settings import Address
+from hexcache.keeper import Keeper
+from hexcache.observing import Observatory
 from hexcache.status import Readiness, Status
+from hexcache.values import Address
+
+# A process that is killed loses so many seconds of its history.
+_SAVE_EVERY = 5.0
 
 
 class Services:
@@ -21,9 +28,17 @@ class Services:
         self._parts = parts
         self._what_is_missing = what_is_missing
         self._control = Control(parts, JOBS)
+        self.keeper = Keeper(parts)
         self._status: Status | None = None
+        self._recorder: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         if parts.settings.listen.status is not None:
-            self._status = Status(parts.settings.listen.status, parts.authority, self._readiness)
+            self._status = Status(
+                parts.settings.listen.status,
+                parts.authority,
+                self._readiness,
+                Observatory(parts).routes(),
+            )
 
     @property
     def status_addresses(self) -> list[Address]:
@@ -36,15 +51,30 @@ class Services:
             if self._status is not None:
                 await self._status.start()
             await self._control.start()
+            await self.keeper.start()
         except HexcacheError:
             await self.close()
             raise
+        self._recorder = asyncio.create_task(self._keep_history())
 
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            if self._recorder is not None:
+                self._closing.set()
+                stack.push_async_callback(asyncio.wait, {self._recorder})
             stack.push_async_callback(self._control.close)
+            stack.push_async_callback(self.keeper.close)
             if self._status is not None:
                 stack.push_async_callback(self._status.close)
+
+    async def _keep_history(self) -> None:
+        history = self._parts.history
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SAVE_EVERY):
+                    await self._closing.wait()
+            if (content := history.encoded()) is not None:
+                await asyncio.to_thread(history.write, content)
 
     async def _readiness(self) -> Readiness:
         why = self._what_is_missing()

@@ -5,171 +5,48 @@ Whatever is wrong stops the start with one line: where, which key, what is allow
 
 from __future__ import annotations
 
-import ipaddress
+import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from hexcache.errors import SettingsError
+from hexcache.errors import RequirementError, SettingsError
+from hexcache.values import (
+    Address,
+    Duration,
+    Globs,
+    Ips,
+    Limit,
+    ListenAddress,
+    OptionalAddress,
+    PositiveDuration,
+    Size,
+    Urls,
+    Wishes,
+    optional,
+    proxy_url,
+)
+from hexcache.wishes import parse_packages
 
 CONFIG_VARIABLE = "HEXCACHE_CONFIG"
 DEFAULT_FILE = Path("proxy.yaml")
 _PREFIX = "HEXCACHE_"
+# The variable of mini_repo's Docker fork, which its users have in their compose files.
+_PACKAGES = "PACKAGES"
 
 # Kubernetes and Docker links say with these where a service called hexcache is.
 _FROM_ORCHESTRATOR = re.compile(r"HEXCACHE_(?:SERVICE|PORT)(?:_.*)?")
-
-_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
-_LONGEST = 100 * 365 * 86400.0
-_LARGEST = 2**62
-_SIZE_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-class Address(NamedTuple):
-    """Where to listen. Port 0 lets the system choose (for tests)."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{bracketed(self.host)}:{self.port}"
-
-    @property
-    def reachable(self) -> str:
-        """HOST:PORT to connect to from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return str(Address(host, self.port))
-
-
-def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
-def parse_duration(value: object) -> float:
-    """Seconds of "500ms", "5s", "10m", "24h", "7d" or a bare number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", str(value).strip())
-    if isinstance(value, bool) or match is None:
-        raise ValueError("a duration such as 500ms, 5s, 10m, 24h or 7d is wanted")
-    seconds = float(match[1]) * _DURATION_UNITS[match[2]]
-    if seconds > _LONGEST:
-        raise ValueError("a duration of less than 100 years is wanted")
-    return seconds
-
-
-def parse_size(value: object) -> int:
-    """Bytes of "500MB" (powers of 1000), "10GiB" (powers of 1024) or a bare number."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(value).strip().lower())
-    if isinstance(value, bool) or match is None:
-        raise ValueError("a size such as 500MB or 10GiB is wanted")
-    size = float(match[1]) * (1024 if match[3] else 1000) ** _SIZE_UNITS[match[2]]
-    if size > _LARGEST:
-        raise ValueError("a size such as 500MB or 10GiB is wanted, one that fits on a disk")
-    return int(size)
-
-
-def _positive_duration(value: object) -> float:
-    if not (seconds := parse_duration(value)):
-        raise ValueError("a duration above 0 is wanted")
-    return seconds
-
-
-def _limit(value: object) -> float | None:
-    return None if value is None or value == "unlimited" else parse_duration(value)
-
-
-def parse_address(value: object) -> Address:
-    """HOST:PORT, an IPv6 host in brackets, "localhost" or an IP address."""
-    if isinstance(value, Address):
-        return value
-    wanted = "an address as HOST:PORT is wanted, for instance 127.0.0.1:8080"
-    try:
-        parts = urlsplit(f"//{value}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(wanted) from None
-    if not host or port is None or not _is_bare(parts) or not re.fullmatch(r"[\w.:%-]+", host):
-        raise ValueError(wanted)
-    return Address(host, port)
-
-
-def _is_bare(parts: SplitResult) -> bool:
-    return not (parts.username or parts.path or parts.query or parts.fragment)
-
-
-def _optional_address(value: object) -> Address | None:
-    # YAML 1.1 reads a bare off as false.
-    return None if value in (None, False, "off") else parse_address(value)
-
-
-def _optional(value: object) -> object:
-    # In the environment null is a word.
-    return None if value in ("", "null") else value
-
-
-def _url(value: object) -> str:
-    try:
-        parts = urlsplit(str(value))
-        usable = (
-            str(value).isascii()
-            and str(value).isprintable()
-            and " " not in str(value)
-            and parts.scheme in ("http", "https")
-            and parts.hostname
-            and parts.port != 0
-        )
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise ValueError("a URL such as https://repo.hex.pm is wanted")
-    return str(value).rstrip("/")
-
-
-def _proxy_url(value: object) -> str | None:
-    if value in (None, "", "null"):
-        return None
-    try:
-        return _url(value)
-    except ValueError:
-        # The value may hold a password: it must not stand in the message.
-        raise ValueError("http://[user:password@]host:port is wanted") from None
-
-
-def _ip(value: object) -> str:
-    try:
-        return str(ipaddress.ip_address(str(value)))
-    except ValueError:
-        raise ValueError("an IP address is wanted") from None
-
-
-def _listed(value: object) -> object:
-    # From the environment a list comes as "a,b" or "a b".
-    return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
-Limit = Annotated[float | None, BeforeValidator(_limit)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=2**20)]
-Url = Annotated[str, BeforeValidator(_url)]
-Ip = Annotated[str, BeforeValidator(_ip)]
-ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
-OptionalAddress = Annotated[Address | None, NoDecode, BeforeValidator(_optional_address)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
-Ips = Annotated[tuple[Ip, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class _Section(BaseModel):
@@ -208,8 +85,18 @@ class UpstreamSettings(_Section):
     timeout: PositiveDuration = 15.0
     stall: PositiveDuration = 10.0
     give_up: Duration = 120.0
-    proxy: Annotated[str | None, BeforeValidator(_proxy_url)] = None
+    proxy: Annotated[str | None, BeforeValidator(proxy_url)] = None
     nameservers: Ips = ()
+
+
+class WarmSettings(_Section):
+    """What the server keeps present and fresh by itself. `lockfiles` are absolute globs once
+    `load` has made it."""
+
+    packages: Wishes = ()
+    lockfiles: Globs = ()
+    every: PositiveDuration = 86400.0
+    versions: Literal["newest", "all"] = "newest"
 
 
 class LogSettings(_Section):
@@ -232,11 +119,12 @@ class Settings(BaseSettings):
 
     listen: Listen = Listen()
     data: Path = Path("data")
-    publish_ca: Annotated[Path | None, BeforeValidator(_optional)] = None
+    publish_ca: Annotated[Path | None, BeforeValidator(optional)] = None
     offline: bool = False
     prefetch: bool = True
     cache: CacheSettings = CacheSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    warm: WarmSettings = WarmSettings()
     log: LogSettings = LogSettings()
     shutdown_grace: Duration = 10.0
 
@@ -280,6 +168,7 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
                     "public_key": _absolute(settings.upstream.public_key, base),
                 }
             ),
+            "warm": _warm(settings.warm, base),
             **(overrides or {}),
         }
     )
@@ -303,6 +192,25 @@ def _absolute(path: Path | None, base: Path) -> Path | None:
         return None if path is None else base / path.expanduser()
     except RuntimeError:
         raise SettingsError(f"{path}: whose home directory is that? Write the whole path") from None
+
+
+def _warm(warm: WarmSettings, base: Path) -> WarmSettings:
+    """With the packages of $PACKAGES, and globs that start at `base`. Raises SettingsError."""
+    try:
+        wishes = parse_packages(os.environ.get(_PACKAGES, ""))
+    except RequirementError as error:
+        raise SettingsError(
+            f"environment: {_PACKAGES}: {error}; or unset it, if it is not meant for Hexcache",
+            where="environment",
+            key=_PACKAGES,
+        ) from None
+    globs = (Path(each).expanduser() for each in warm.lockfiles)
+    return warm.model_copy(
+        update={
+            "packages": tuple(dict.fromkeys((*warm.packages, *wishes))),
+            "lockfiles": tuple(str(Path(glob.escape(str(base))) / each) for each in globs),
+        }
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

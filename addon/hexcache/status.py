@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hexcache.authority import Authority
 from hexcache.errors import ListenError, reason_of
-from hexcache.settings import Address
+from hexcache.values import Address
 
 _PEM = "application/x-pem-file"
 # A browser is to show these, and to do nothing else with them.
@@ -52,10 +52,15 @@ class Readiness:
 
 
 class Status:
-    """A listener at `address`, once it is started. `readiness` is asked at each /readyz."""
+    """A listener at `address`, once it is started. `readiness` is asked at each /readyz; `routes`
+    are what else there is to see."""
 
     def __init__(
-        self, address: Address, authority: Authority, readiness: Callable[[], Awaitable[Readiness]]
+        self,
+        address: Address,
+        authority: Authority,
+        readiness: Callable[[], Awaitable[Readiness]],
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
         self._address = address
         self._readiness = readiness
@@ -65,6 +70,7 @@ class Status:
         self._app.router.add_get("/readyz", self._ready)
         for path in (authority.certificate_path, authority.bundle_path):
             self._app.router.add_get(f"/{path.name}", _file(path))
+        self._app.router.add_routes(routes)
         self._runner: web.AppRunner | None = None
 
     @property

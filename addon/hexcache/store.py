@@ -200,6 +200,11 @@ class Store:
             if row.startswith("m:") and (entry := self.get(row[2:])) is not None:
                 yield entry
 
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._directory
+
     def takes(self, size: int) -> bool:
         """Whether a body of `size` bytes may be put: it mustn't drive out everything else."""
         return size <= max(self._limit // 2, 2**20)

@@ -19,6 +19,7 @@ from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource
 from hexcache.spool import Source, Spool
+from hexcache.telemetry import Telemetry
 from hexcache.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -73,12 +74,19 @@ class Transfers:
     """`spool` gives the place where a body is collected, by name and largest size."""
 
     def __init__(
-        self, upstream: Upstream, spool: Callable[[str, int], Spool], *, give_up: float, pace: Pace
+        self,
+        upstream: Upstream,
+        spool: Callable[[str, int], Spool],
+        *,
+        give_up: float,
+        pace: Pace,
+        telemetry: Telemetry,
     ) -> None:
         self._upstream = upstream
         self._spool = spool
         self._give_up = give_up
         self._pace = pace
+        self._telemetry = telemetry
 
     async def run(self, order: Order, progress: Progress | None = None) -> Download | int:
         """The body, or the status 304, 404 or 410. Raises UpstreamError, or VerificationError if
@@ -90,7 +98,9 @@ class Transfers:
         else:
             own = False
         progress.follow(spool)
-        run = _Run(order, spool, progress, self._upstream, self._give_up, self._pace)
+        run = _Run(
+            order, spool, progress, self._upstream, self._give_up, self._pace, self._telemetry
+        )
         try:
             result = await run.run()
             if isinstance(result, int):
@@ -113,7 +123,9 @@ class _Run:
         upstream: Upstream,
         give_up: float,
         pace: Pace,
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._order = order
         self._spool = spool
         self._progress = progress
@@ -162,6 +174,7 @@ class _Run:
             await self._pause(failure)
 
     def _refuse(self, base: str, error: VerificationError) -> None:
+        self._telemetry.refused(error.check)
         logger.error("%s from %s is refused: %s", self._order.resource, host_of(base), error)
         # Put together from parts, it may be the joint that is wrong: once more, whole.
         if self._resumed and base not in self._granted:

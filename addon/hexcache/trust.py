@@ -8,7 +8,8 @@ from typing import Self
 
 from hexcache import registry
 from hexcache.errors import SettingsError, VerificationError
-from hexcache.registry import KeyRing
+from hexcache.registry import KeyRing, Package
+from hexcache.resources import Kind, Resource
 from hexcache.settings import Settings
 
 # The name where nothing is verified.
@@ -34,6 +35,31 @@ class Trust:
         if not settings.cache.verify:
             return cls(None, None, UNVERIFIED)
         return cls(keys, builds, keys.fingerprint)
+
+    def package(self, about: Resource, body: bytes) -> Package:
+        """The registry entry `about`. Raises VerificationError."""
+        return registry.decode_package(
+            body, self.registry, repository=about.repository, name=about.name
+        )
+
+    def has_checks(self, resource: Resource) -> bool:
+        """Whether a body of `resource` shows by itself that it is what it should be."""
+        return resource.kind.is_registry or (
+            resource.kind is Kind.PUBLIC_KEY and self.registry is not None
+        )
+
+    def check(self, resource: Resource, body: bytes) -> None:
+        """Raises VerificationError for a body that has checks and fails them."""
+        repository = resource.repository
+        match resource.kind:
+            case Kind.PACKAGE:
+                self.package(resource, body)
+            case Kind.NAMES:
+                registry.decode_names(body, self.registry, repository=repository)
+            case Kind.VERSIONS:
+                registry.decode_versions(body, self.registry, repository=repository)
+            case Kind.PUBLIC_KEY if self.registry is not None:
+                self.registry.check_key(body)
 
 
 def _keys(public_key: Path | None) -> tuple[KeyRing, KeyRing]:

@@ -203,9 +203,7 @@ async def collect(core: Core, order: Order, report: Report) -> None:
     freed("evicted files", len(swept.evicted), sum(e.size for e in swept.evicted))
     keep = 0.0 if order.arguments.get("put_aside") else KEEP_SECONDS
     by_sort: dict[str, list[int]] = {}
-    left = await asyncio.to_thread(
-        leftovers, core.settings.cache_directory, now=core.clock(), keep=keep
-    )
+    left = await asyncio.to_thread(leftovers, store.directory, now=core.clock(), keep=keep)
     for each in left:
         if not dry:
             await asyncio.to_thread(each.remove)

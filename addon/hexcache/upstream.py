@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
-from hexcache.connections import Connections, Response, host_of
+from hexcache.connections import Connections, Response, host_of, label_of
 from hexcache.errors import UpstreamError
 from hexcache.gate import Gate
 from hexcache.health import Health
 from hexcache.pace import Pace
 from hexcache.resources import Origin
 from hexcache.settings import Settings
+from hexcache.telemetry import Telemetry
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -29,14 +30,19 @@ class Upstream:
         own_addresses: Iterable[tuple[str, int]] = (),
         *,
         pace: Pace | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._bases = {
             Origin.REPO: settings.upstream.repo,
             Origin.BUILDS: settings.upstream.builds,
         }
         self.gate = Gate(closed=settings.offline)
-        self._connections = Connections(settings.upstream, self.gate, own_addresses)
+        self._connections = Connections(
+            settings.upstream, self.gate, own_addresses, took=self._telemetry.fetched
+        )
         every = [base for bases in self._bases.values() for base in bases]
+        self._labels = {base: label_of(base) for base in every}
         self._health = Health(every, self._probe, self.gate, pace or Pace())
 
     def bases(self, origin: Origin) -> Sequence[str]:
@@ -85,7 +91,7 @@ class Upstream:
             # It may have taken a while.
             if not self._health.healthy([base]):
                 raise UpstreamError(self._health.why_down([base]))
-            with self._health.question(base, path) as answered:
+            with self._question(base, path) as answered:
                 async with self._get(base, path, headers or {}) as response:
                     answered(response.status)
                     yield response
@@ -99,15 +105,31 @@ class Upstream:
         if not self._health.healthy([base]):
             raise UpstreamError(self._health.why_down([base]))
         # Without a turn: how long it takes is up to the client.
-        with self._health.question(base, target) as answered:
+        with self._question(base, target) as answered:
             async with self._connections.request(method, base + target, headers, body) as response:
                 answered(response.status)
                 yield response
 
     async def _probe(self, base: str, path: str) -> int:
-        # As little of it as can be asked for.
-        async with self._get(base, path, {"Range": "bytes=0-0"}) as response:
-            return response.status
+        with self._telemetry.question(self._labels[base]) as answered:
+            # As little of it as can be asked for.
+            async with self._get(base, path, {"Range": "bytes=0-0"}) as response:
+                answered(response.status)
+                return response.status
+
+    @contextlib.contextmanager
+    def _question(self, base: str, path: str) -> Iterator[Callable[[int], None]]:
+        """Who has to know of a question hears of its answer."""
+        with (
+            self._health.question(base, path) as told_health,
+            self._telemetry.question(self._labels[base]) as told_telemetry,
+        ):
+
+            def answered(status: int) -> None:
+                told_telemetry(status)
+                told_health(status)
+
+            yield answered
 
     @contextlib.asynccontextmanager
     async def _get(

@@ -16,6 +16,7 @@ from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
 from hexcache.store import Store
+from hexcache.telemetry import Telemetry
 from hexcache.trust import Trust
 from hexcache.upstream import Upstream
 from support.clock import Clock
@@ -68,7 +69,8 @@ class Bench:
         # No sleeps: what waits before it tries again tries at once.
         self.time = Clock(0.0)
         pace = Pace(monotonic=self.time, sleep=self.time.sleep, down_grace=0)
-        self.upstream = Upstream(self.settings, pace=pace)
+        self.telemetry = Telemetry()
+        self.upstream = Upstream(self.settings, pace=pace, telemetry=self.telemetry)
         self.engine = Engine(
             self.settings,
             self.store,
@@ -76,6 +78,7 @@ class Bench:
             trust=self.trust,
             clock=clock,
             pace=pace,
+            telemetry=self.telemetry,
         )
         self.partial = directory / "partial"
         self._open = True
@@ -83,7 +86,15 @@ class Bench:
     @property
     def core(self) -> Core:
         """The same for jobs."""
-        return Core(self.settings, self.engine, self.store, self.upstream, self.trust, self.clock)
+        return Core(
+            self.settings,
+            self.engine,
+            self.store,
+            self.upstream,
+            self.trust,
+            self.clock,
+            self.telemetry,
+        )
 
     async def close(self) -> None:
         if self._open:

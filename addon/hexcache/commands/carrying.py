@@ -14,16 +14,16 @@ from typing import Any, BinaryIO
 
 import click
 
-from hexcache import bundle
-from hexcache.bundle import Item
+from hexcache import bundle, completeness
+from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, print_json, run_job
-from hexcache.commands.locks import read_lock
+from hexcache.entries import Entry
 from hexcache.errors import BundleError
 from hexcache.files import whole_file
 from hexcache.jobs import Event
 from hexcache.library import Library
-from hexcache.needs import needs_of
 from hexcache.printing import printable
+from hexcache.resources import Resource
 from hexcache.settings import load
 
 _STANDARD = Path("-")
@@ -49,21 +49,28 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
     static Hex mirror. FILE `-` is standard output. It only reads, also while the server runs. What
     a lock file needs and isn't stored is listed: exit status 1.
     """
+    opened = lockfiles.read_all(locks)
     settings = load(config)
-    read = [read_lock(path) for path in locks]
     with Library(settings) as library:
         missing: list[str] = []
-        items: list[Item]
+        items: dict[Resource, Entry] = {}
         if locks:
-            needs = needs_of(library, (each for lock in read for each in lock.releases))
-            missing = [f"{each.what}: {each.why}" for each in needs.missing]
-            items = list(needs.stored)
+            for each in opened:
+                found = completeness.check(library, each.lock)
+                for skipped in found.skipped:
+                    click.echo(
+                        f"skipped: {printable(f'{skipped.name} is {skipped.why}')}", err=True
+                    )
+                missing += [f"{gap.subject}: {gap.why}" for gap in found.gaps]
+                items.update(found.found)
             if items:
-                items += bundle.tools(library)
+                items.update(bundle.tools(library))
         else:
-            items, left_out = bundle.everything(library)
+            good, left_out = bundle.everything(library)
+            items.update(good)
             if left_out:
                 click.echo(f"{left_out} left out: nothing vouches for them any more", err=True)
+        missing = list(dict.fromkeys(missing))
         for line in missing:
             click.echo(f"missing: {printable(line)}", err=True)
         if not items:
@@ -74,7 +81,7 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
             )
         try:
             with _output(file) as out:
-                written = bundle.write(library, items, out)
+                written = bundle.write(library, items.items(), out)
                 out.flush()
         except OSError as error:
             raise BundleError(f"{_named(file)}: it can't be written: {error.strerror}") from None

@@ -32,11 +32,6 @@ def print_json(value: Any) -> None:
     click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def printable(text: object) -> str:
-    """On one line, without control characters: what a registry says goes to a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
 def run_job(
     settings: Settings,
     name: str,

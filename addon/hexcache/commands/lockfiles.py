@@ -6,25 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hexcache import lockfiles
-from hexcache.errors import LockFileError
 from hexcache.lockfiles import LockFile, LockKind
+from hexcache.locks_on_disk import read
 
 
 @dataclass(frozen=True)
 class Opened:
     path: Path
     lock: LockFile
-
-
-def read(path: Path) -> LockFile:
-    """Raises LockFileError."""
-    try:
-        return lockfiles.parse(str(path), path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise LockFileError(f"{path}: not a UTF-8 text: is this a lock file?") from None
-    except OSError as error:
-        raise LockFileError(f"{path}: {error.strerror}") from None
 
 
 def read_all(paths: Iterable[Path]) -> list[Opened]:

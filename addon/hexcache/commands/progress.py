@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hexcache.jobs import Event
+from hexcache.printing import printable
 
 
 class _Rate(TextColumn):
@@ -92,7 +93,7 @@ class WarmProgress:
 
     def note(self, text: str) -> None:
         """A line beside the progress."""
-        line = _printable(text)
+        line = printable(text)
         if self._bar is not None:
             self._console.print(escape(line), soft_wrap=True, highlight=False)
         else:
@@ -102,7 +103,7 @@ class WarmProgress:
         size = int(event.get("bytes", 0))
         self._received += size
         if size and self._bar is None and not self._quiet:
-            click.echo(f"{_printable(event['subject'])}: {decimal(size)}")
+            click.echo(f"{printable(event['subject'])}: {decimal(size)}")
 
     def _draw(self, event: Event) -> None:
         if self._bar is None:
@@ -121,7 +122,3 @@ class WarmProgress:
         here = f"{summary['fetched']} fetched ({decimal(summary['bytes'])}), "
         here += f"{summary['present']} here already"
         return f"{here}, {failures} failed" if failures else here
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

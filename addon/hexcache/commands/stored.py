@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hexcache.commands.common import config_option, json_option, print_json, printable
+from hexcache.commands.common import config_option, json_option, print_json
 from hexcache.commands.tables import counted, duration, iso, print_table, size
 from hexcache.errors import ControlError, HexcacheError, NoServerError
 from hexcache.inventory import (
@@ -22,6 +22,7 @@ from hexcache.inventory import (
     stored_package,
 )
 from hexcache.library import Library
+from hexcache.printing import printable
 from hexcache.registry import Advisory, Dependency, Release
 from hexcache.settings import Settings, load
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 from rich.filesize import decimal
 
-from hexcache.commands.common import printable
+from hexcache.printing import printable
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from hexcache.commands.common import config_option, json_option, print_json, printable, run_job
+from hexcache.commands.common import config_option, json_option, print_json, run_job
 from hexcache.commands.tables import counted, size
 from hexcache.jobs import Event
+from hexcache.printing import printable
 from hexcache.settings import load
 
 # What became of a release, as `hexcache.upkeep.changes` calls it.
