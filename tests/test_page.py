@@ -89,9 +89,7 @@ def test_nothing_to_draw() -> None:
 
 
 def test_little_is_still_seen() -> None:
-    chart = charts.stacked(
-        [("", (1,)), ("", (1_000_000,))], names=("a",), unit=str, summary=""
-    )
+    chart = charts.stacked([("", (1,)), ("", (1_000_000,))], names=("a",), unit=str, summary="")
     assert chart.bars[0].height >= 1
 
 
@@ -124,7 +122,7 @@ def test_times() -> None:
 
 
 def test_shares() -> None:
-    assert words.percent(0, 0) == "–"
+    assert words.percent(0, 0) == "-"
     assert words.percent(1, 3) == "33 %"
     assert words.percent(9999, 10000) == "99.9 %"
     assert words.percent(7, 7) == "100 %"

@@ -181,9 +181,7 @@ def _web_link(url: str) -> str:
         return ""
 
 
-def _release(
-    version: str, release: Release | None, stored: StoredRelease | None
-) -> ReleaseRow:
+def _release(version: str, release: Release | None, stored: StoredRelease | None) -> ReleaseRow:
     text, colour = _COPIES[stored.tarball if stored else Copy.MISSING]
     retired = release.retired if release else None
     return ReleaseRow(

@@ -3,53 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import BodyPartReader, web
 
 from hexcache import completeness, lockfiles
+from hexcache.assembly import Parts
 from hexcache.errors import HexcacheError, LockFileError
 from hexcache.library import Library
 from hexcache.page import setup
 from hexcache.page.hosts import host_of
-from hexcache.page.overview import Overview
+from hexcache.page.overview import overview
 from hexcache.page.packages import package_view, packages_view
-from hexcache.page.rendering import Pages
-from hexcache.settings import Address, Settings
+from hexcache.page.rendering import STATIC, Pages
+from hexcache.status import Readiness
+from hexcache.values import Address
 
 # As lockfiles.parse takes it, with what a form puts around it.
 MAX_UPLOAD = 2 * 2**20
-_STATIC = {
-    "style.css": "text/css",
-    "page.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
 
 
 class Page:
-    """Adds itself to an application. `port` is where a browser finds it."""
+    """`readiness` is asked for each view of the first page."""
 
-    def __init__(self, settings: Settings, library: Library, overview: Overview) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        parts: Parts,
+        library: Library,
+        readiness: Callable[[], Awaitable[Readiness]],
+    ) -> None:
+        self._parts = parts
+        self._settings = parts.settings
         self._library = library
-        self._overview = overview
+        self._readiness = readiness
         self._pages = Pages()
 
-    def add_to(self, app: web.Application) -> None:
-        add = app.router.add_get
-        add("/", self._front)
-        add("/packages", self._packages)
-        add("/packages/{name}", self._package)
-        add("/setup", self._setup)
-        add("/check", self._ask_check)
-        app.router.add_post("/check", self._check)
-        for name, kind in _STATIC.items():
-            add(f"/static/{name}", _static(name, kind))
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self._front),
+            web.get("/packages", self._packages),
+            web.get("/packages/{name}", self._package),
+            web.get("/setup", self._setup),
+            web.get("/check", self._ask_check),
+            web.post("/check", self._check),
+            *(
+                web.get(f"/static/{name}", _static(self._pages.files[name], kind))
+                for name, kind in STATIC.items()
+            ),
+        ]
 
     async def _front(self, _: web.Request) -> web.Response:
-        return self._pages.answer("overview", here="/", **self._overview.values())
+        values = overview(self._parts, await self._readiness())
+        return self._pages.answer("overview", here="/", **values)
 
     async def _packages(self, request: web.Request) -> web.Response:
         query = request.query.get("q", "").strip()[:100]
@@ -128,11 +134,10 @@ async def _uploaded(request: web.Request) -> tuple[str, str]:
     raise LockFileError("no file came: choose mix.lock, rebar.lock or manifest.toml")
 
 
-def _static(name: str, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    body = importlib.resources.files("hexcache.page").joinpath("static", name).read_bytes()
+def _static(body: bytes, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
 
     async def serve(_: web.Request) -> web.Response:
-        # Its address changes with the version.
+        # Its address changes with it.
         return web.Response(
             body=body,
             content_type=kind,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hexcache.clients import ClientEnvironment, Format, client_environment, render
-from hexcache.settings import Address, Settings, bracketed
+from hexcache.settings import Settings
+from hexcache.values import Address, bracketed
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ def sections(settings: Settings, host: str, status: Address) -> Iterator[Section
     page = f"http://{bracketed(host)}:{status.port}"
     client = client_environment(settings, Format.SHELL, host)
     proxy = client.proxy
-    fetch = (
-        f"mkdir -p ~/.hexcache\ncurl -fsS {page}/ca-bundle.pem -o ~/.hexcache/ca-bundle.pem"
-    )
+    fetch = f"mkdir -p ~/.hexcache\ncurl -fsS {page}/ca-bundle.pem -o ~/.hexcache/ca-bundle.pem"
     yield Section(
         "ca",
         "First, once on each machine: the certificates",

@@ -30,11 +30,8 @@ def span(seconds: float) -> str:
     """3 minutes, 1 hour: the largest unit that is at least one of its kind."""
     if seconds < 1:
         return "less than a second"
-    for unit, length in _SPANS:
-        if seconds >= length:
-            break
-    count = int(seconds // length)
-    return f"{count} {unit}{'' if count == 1 else 's'}"
+    unit, length = next((unit, length) for unit, length in _SPANS if seconds >= length)
+    return counted(int(seconds // length), unit)
 
 
 def ago(seconds: float) -> str:
@@ -52,7 +49,7 @@ def duration(seconds: float) -> str:
 def percent(part: float, whole: float) -> str:
     """A dash where there is nothing to divide by. 99.97 % is never called all of it."""
     if not whole:
-        return "–"
+        return "-"
     share = 100 * part / whole
     if 99.5 <= share < 100:
         return f"{min(share, 99.9):.1f} %"
