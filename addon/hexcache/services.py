@@ -12,7 +12,9 @@ from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
 from hexcache.keeper import Keeper
+from hexcache.library import Library
 from hexcache.observing import Observatory
+from hexcache.page.routes import Page
 from hexcache.status import Readiness, Status
 from hexcache.values import Address
 
@@ -29,6 +31,7 @@ class Services:
         self._what_is_missing = what_is_missing
         self._control = Control(parts, JOBS)
         self.keeper = Keeper(parts)
+        self._library = Library(parts.settings)
         self._status: Status | None = None
         self._recorder: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -37,7 +40,11 @@ class Services:
                 parts.settings.listen.status,
                 parts.authority,
                 self._readiness,
-                Observatory(parts).routes(),
+                [
+                    *Observatory(parts).routes(),
+                    *Page(parts, self._library, self._readiness).routes(),
+                ],
+                parts.settings.listen.status_names,
             )
 
     @property
@@ -59,6 +66,7 @@ class Services:
 
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._library.close)
             if self._recorder is not None:
                 self._closing.set()
                 stack.push_async_callback(asyncio.wait, {self._recorder})
