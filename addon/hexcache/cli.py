@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from hexcache import __version__
-from hexcache.commands import auditing, carrying, serving, stored, upkeep, warming
+from hexcache.commands import (
+    auditing,
+    carrying,
+    completing,
+    doctoring,
+    serving,
+    stored,
+    upkeep,
+    warming,
+)
 from hexcache.errors import HexcacheError
 
 
@@ -64,5 +73,7 @@ for command in (
     carrying.export,
     carrying.import_command,
     auditing.audit_command,
+    doctoring.doctor,
+    completing.completion,
 ):
     main.add_command(command)
