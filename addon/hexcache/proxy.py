@@ -17,7 +17,7 @@ from OpenSSL import SSL
 
 from hexcache import resources
 from hexcache.assembly import Parts
-from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
+from hexcache.entrances import Entrance, addresses, asked, entrance, is_local, modes, refusal
 from hexcache.errors import HexcacheError
 from hexcache.failures import failure
 from hexcache.gateway import Arrival, Gateway, Silence
@@ -180,6 +180,8 @@ class HexProxy:
     async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
         if self.parts is None:
             return failure(request, 503, "Hexcache is shutting down")
+        if self.services is not None and is_local(flow):
+            return await self.services.local(request)
         if refused := refusal(flow, printable(flow.request.pretty_host)):
             return failure(request, *refused)
         with self.telemetry.answering():

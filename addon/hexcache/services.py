@@ -11,6 +11,8 @@ from hexcache.assembly import Parts
 from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
+from hexcache.local import answer
+from hexcache.messages import Reply, Request
 from hexcache.observing import Observatory
 from hexcache.settings import Address
 from hexcache.status import Readiness, Status
@@ -27,27 +29,28 @@ class Services:
         self._parts = parts
         self._what_is_missing = what_is_missing
         self._control = Control(parts, JOBS)
-        self._status: Status | None = None
+        self._status = Status(
+            parts.settings.listen.status,
+            parts.authority,
+            self._readiness,
+            Observatory(parts).routes(),
+        )
         self._keeper: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        if parts.settings.listen.status is not None:
-            self._status = Status(
-                parts.settings.listen.status,
-                parts.authority,
-                self._readiness,
-                Observatory(parts).routes(),
-            )
 
     @property
     def status_addresses(self) -> list[Address]:
         """Where the status port really is."""
-        return self._status.addresses if self._status else []
+        return self._status.addresses
+
+    async def local(self, request: Request) -> Reply:
+        """What the status port says, or would say if there were one."""
+        return await answer(request, self._status.connect)
 
     async def start(self) -> None:
         """Raises HexcacheError; then nothing is left open."""
         try:
-            if self._status is not None:
-                await self._status.start()
+            await self._status.start()
             await self._control.start()
         except HexcacheError:
             await self.close()
@@ -60,8 +63,7 @@ class Services:
                 self._closing.set()
                 stack.push_async_callback(asyncio.wait, {self._keeper})
             stack.push_async_callback(self._control.close)
-            if self._status is not None:
-                stack.push_async_callback(self._status.close)
+            stack.push_async_callback(self._status.close)
 
     async def _keep_history(self) -> None:
         history = self._parts.history
