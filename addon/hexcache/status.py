@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,13 @@ class Readiness:
 
 
 class Status:
-    """A listener at `address`, once it is started. `readiness` is asked at each /readyz; `routes`
-    are what else there is to see. `names`: see `page.hosts.is_ours`."""
+    """A listener at `address`, once it is started; None: it serves only what `connect` brings.
+    `readiness` is asked at each /readyz; `routes` are what else there is to see. `names`: see
+    `page.hosts.is_ours`."""
 
     def __init__(
         self,
-        address: Address,
+        address: Address | None,
         authority: Authority,
         readiness: Callable[[], Awaitable[Readiness]],
         routes: Iterable[web.RouteDef] = (),
@@ -92,6 +94,8 @@ class Status:
             self._app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
         )
         await self._runner.setup()
+        if self._address is None:
+            return
         try:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
@@ -99,6 +103,13 @@ class Status:
             raise ListenError(
                 f"listen.status: can't listen on {self._address}: {reason_of(error)}"
             ) from None
+
+    async def connect(self, connected: socket.socket) -> None:
+        """Serve whoever is at the other end. Raises OSError."""
+        server = self._runner.server if self._runner else None
+        if server is None:
+            raise ConnectionRefusedError
+        await asyncio.get_running_loop().connect_accepted_socket(server, connected)
 
     async def close(self) -> None:
         if self._runner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from e2e.conftest import World
 from support.browser import chromium, violations
+from support.http import curl
 from support.locks import rebar_lock
 from support.running import Running
 from support.upstream import hold, status
@@ -259,3 +261,22 @@ def test_nothing_can_be_changed(proxy: Running, method: str) -> None:
             urllib.request.urlopen(request, timeout=10)
         assert caught.value.code in (404, 405)
         caught.value.close()
+
+
+class TestBehindTheProxy:
+    """http://hexcache.local/, for whoever uses the proxy and knows no other address."""
+
+    def test_the_set_up_leads_through_the_proxy(self, proxy: Running) -> None:
+        got = curl("http://hexcache.local/setup", proxy=proxy.proxy)
+        assert got.status == 200
+        command = f"curl -fsS --proxy {proxy.proxy} http://hexcache.local/ca-bundle.pem"
+        assert command in html.unescape(got.body.decode())
+
+    def test_a_lock_file_is_looked_at(self, proxy: Running, tmp_path: Path) -> None:
+        lock = tmp_path / "mix.lock"
+        lock.write_text("%{}")
+        got = curl("http://hexcache.local/check", "-F", f"lock=@{lock}", proxy=proxy.proxy)
+        assert got.status == 200
+        assert b"mix.lock is complete" in got.body
+        # Anything else that isn't a question is refused.
+        assert curl("http://hexcache.local/", "-d", "x", proxy=proxy.proxy).status == 405

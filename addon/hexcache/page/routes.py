@@ -17,8 +17,8 @@ from hexcache.page.hosts import host_of
 from hexcache.page.overview import overview
 from hexcache.page.packages import package_view, packages_view
 from hexcache.page.rendering import STATIC, Pages
+from hexcache.resources import LOCAL_HOST
 from hexcache.status import Readiness
-from hexcache.values import Address
 
 # As lockfiles.parse takes it, with what a form puts around it.
 MAX_UPLOAD = 2 * 2**20
@@ -76,13 +76,14 @@ class Page:
         return self._pages.answer("package", here="/packages", package=found)
 
     async def _setup(self, request: web.Request) -> web.Response:
-        host = host_of(request.host) or "127.0.0.1"
+        host = host_of(request.host)
+        host = None if host == LOCAL_HOST else host
         listens = self._settings.listen.proxy
         port = request.url.port or 80
         return self._pages.answer(
             "setup",
             here="/setup",
-            sections=list(setup.sections(self._settings, host, Address(host, port))),
+            sections=list(setup.sections(self._settings, host, port)),
             reachable=setup.is_reachable(self._settings, host),
             listens=listens,
             port=listens.port,

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hexcache.clients import ClientEnvironment, Format, client_environment, render
+from hexcache.resources import LOCAL_HOST
 from hexcache.settings import Settings
-from hexcache.values import Address, bracketed
+from hexcache.values import bracketed
 
 
 @dataclass(frozen=True)
@@ -19,19 +20,24 @@ class Section:
     steps: tuple[tuple[str, str], ...]
 
 
-def is_reachable(settings: Settings, host: str) -> bool:
-    """Whether a client that calls this machine `host` reaches the proxy's listener there."""
+def is_reachable(settings: Settings, host: str | None) -> bool:
+    """Whether a client that calls this machine `host` reaches the proxy's listener there. None:
+    it has reached it already."""
     loopback = ("127.", "::1", "localhost")
     listens = settings.listen.proxy.host
-    return not listens.startswith(loopback) or host.startswith(loopback)
+    return host is None or not listens.startswith(loopback) or host.startswith(loopback)
 
 
-def sections(settings: Settings, host: str, status: Address) -> Iterator[Section]:
-    """`host` is how the browser calls this machine, `status` where it found this page."""
+def sections(settings: Settings, host: str | None, port: int) -> Iterator[Section]:
+    """`host` and `port` are where the browser found this page; `host` None: behind the proxy, by
+    the name that has no address."""
     here = "$HOME/.hexcache/ca-bundle.pem"
-    page = f"http://{bracketed(host)}:{status.port}"
     client = client_environment(settings, Format.SHELL, host)
     proxy = client.proxy
+    if host is None:
+        page = f"--proxy {proxy} http://{LOCAL_HOST}"
+    else:
+        page = f"http://{bracketed(host)}:{port}"
     fetch = f"mkdir -p ~/.hexcache\ncurl -fsS {page}/ca-bundle.pem -o ~/.hexcache/ca-bundle.pem"
     yield Section(
         "ca",
@@ -86,7 +92,7 @@ def sections(settings: Settings, host: str, status: Address) -> Iterator[Section
 
 
 def _containers(
-    settings: Settings, host: str, page: str, client: ClientEnvironment
+    settings: Settings, host: str | None, page: str, client: ClientEnvironment
 ) -> Iterator[Section]:
     compose = render(client_environment(settings, Format.COMPOSE, host), Format.COMPOSE)
     build = (
