@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from hexcache.settings import Settings, UpstreamSettings
 from support.clock import Clock
 from support.engine import CONTENT, Bench, Make
-from support.signing import Rel
+from support.signing import Rel, signer
 from support.upstream import Upstream
 
 
@@ -44,6 +45,15 @@ async def bench(
     # aiohttp closes its transports in the next turns of the loop.
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Settings:
+    """Settings with which a Library finds the benches' store."""
+    key = tmp_path / "key.pem"
+    key.write_text(signer().public_key)
+    (tmp_path / "cache").symlink_to(tmp_path / "store")
+    return Settings(data=tmp_path, upstream=UpstreamSettings(public_key=key))
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hexcache import completeness, lockfiles
 from hexcache.library import Library
 from hexcache.lockfiles import LockFile
-from hexcache.settings import Settings, UpstreamSettings
+from hexcache.settings import Settings
 from support.engine import Bench, Make
-from support.signing import Rel, signer
+from support.signing import Rel
 
 FOO = Rel("1.0.0", b"foo one", deps=(("bar", "~> 1.0", False), ("baz", "~> 1.0", True)))
 BAR = Rel("1.0.0", b"bar one")
@@ -46,12 +46,8 @@ def world(bench: Make) -> Bench:
 
 
 @pytest.fixture
-def library(world: Bench, tmp_path: Path) -> Iterator[Library]:
-    key = tmp_path / "key.pem"
-    key.write_text(signer().public_key)
-    # The store of the bench is where a server's would be.
-    (tmp_path / "cache").symlink_to(tmp_path / "store")
-    with Library(Settings(data=tmp_path, upstream=UpstreamSettings(public_key=key))) as library:
+def library(world: Bench, shelf: Settings) -> Iterator[Library]:
+    with Library(shelf) as library:
         yield library
 
 

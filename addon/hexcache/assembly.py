@@ -87,9 +87,9 @@ def assemble(
 def _refuse_one_address_twice(listen: Listen) -> None:
     taken: dict[Address, str] = {}
     for name in Listen.model_fields:
-        address: Address | None = getattr(listen, name)
+        address = getattr(listen, name)
         # The system gives each port 0 another one.
-        if address is None or not address.port:
+        if not isinstance(address, Address) or not address.port:
             continue
         if other := taken.get(address):
             key = f"listen.{name}"

@@ -75,7 +75,9 @@ class Engine:
             telemetry=telemetry,
         )
         self.pictures = Pictures(store, self._refresher)
-        self._replies = Replies(settings, store, clock)
+        self._replies = Replies(
+            settings, store, clock, policy=self._policy, trouble=upstream.trouble
+        )
         self._landings = Landings(upstream, self._replies, pace)
         self._absences = Absences(cache.missing_fresh, clock)
         self._fetches = Fetches(
@@ -137,7 +139,7 @@ class Engine:
                         await self._remember_pair(resource, found.entry, request)
                     return reply
             except StoreError as error:
-                found = Refused(503, str(error))
+                found = Refused(503, str(error), asked=False)
             return self._replies.refuse(request, resource, found)
         return self._replies.refuse(
             request, resource, Refused(502, "its stored copy is damaged again and again")
@@ -153,7 +155,7 @@ class Engine:
         try:
             found = await self._look_up(resource, request)
         except StoreError as error:
-            return Refused(503, str(error))
+            return Refused(503, str(error), asked=False)
         assert not isinstance(found, Reply), "only a GET is answered while its body comes in"
         if itself and isinstance(found, Found) and found.slow:
             return await self._landed(resource, found)
@@ -189,10 +191,10 @@ class Engine:
         try:
             return await self._find(resource, request)
         except VerificationError as error:
-            return Refused(502, str(error))
+            return Refused(502, str(error), forwarded=200)
         except UpstreamError as error:
             answered = error.status is not None or error.final
-            return Refused(502 if answered else 504, str(error))
+            return Refused(502 if answered else 504, str(error), forwarded=error.status)
 
     def _network(self, resource: Resource) -> Network:
         if self.offline:
@@ -245,7 +247,7 @@ class Engine:
             why = self._upstream.why_down(resource.origin) if down else "upstream was not asked"
             return Found(entry, Outcome.STALE, detail=why, slow=not down)
         if not wishes.no_cache and resource in self._absences:
-            return Refused(404, "upstream has no such file")
+            return Refused(404, "upstream has no such file", asked=False)
         flight, joined = self._fetches.refresh(resource, itself=wishes.no_cache)
         if entry is None or decision is Decision.FETCH:
             return await self._land(resource, flight, joined, request)
@@ -255,8 +257,10 @@ class Engine:
             return Found(entry, Outcome.STALE, detail=why, slow=slow)
         try:
             return self._judge(resource, await flight.result(), joined)
-        except (UpstreamError, VerificationError) as error:
-            return Found(entry, Outcome.STALE, detail=str(error))
+        except UpstreamError as error:
+            return Found(entry, Outcome.STALE, detail=str(error), forwarded=error.status)
+        except VerificationError as error:
+            return Found(entry, Outcome.STALE, detail=str(error), forwarded=200)
 
     async def _find_tarball(self, resource: Resource, request: Request) -> Found | Refused | Reply:
         """hexpm lets owners replace a release under the same URL: only the newest verified
@@ -275,13 +279,14 @@ class Engine:
             usable = await self._find_usable(resource, about, entry, reason)
             return usable or self._refused(resource)
         if resource in self._absences and not wishes.no_cache:
-            return Refused(404, "upstream has no such release")
+            return Refused(404, "upstream has no such release", asked=False)
         try:
             if release is None:
                 release = await self._fetches.newest_release(resource, about)
                 if release is None:
                     self._absences.add(resource)
-                    return Refused(404, f"the registry has no {resource.name} {resource.version}")
+                    reason = f"the registry has no {resource.name} {resource.version}"
+                    return Refused(404, reason, asked=False)
                 if entry and entry.sha256 == release.outer_checksum:
                     current = self._store.get(about.key)
                     return Found(entry, Outcome.REVALIDATED, registry_entry=current)
@@ -362,7 +367,7 @@ class Engine:
     def _judge(self, resource: Resource, result: Result, joined: bool) -> Found | Refused:
         if isinstance(result, Missing):
             self._absences.add(resource)
-            return Refused(result.status, "upstream has no such file")
+            return Refused(result.status, "upstream has no such file", forwarded=result.status)
         self._absences.discard(resource)
         if joined:
             outcome = Outcome.COALESCED
@@ -374,11 +379,12 @@ class Engine:
             body=result.body.body() if isinstance(result.body, Unstored) else result.body,
             forwarded=result.status,
             stored=result.stored,
+            replaced=result.replaced,
         )
 
     def _refused(self, resource: Resource) -> Refused:
         if self.offline:
             return Refused(504, self._replies.offline(resource.path), offline=True)
         if self._upstream.is_down(resource.origin):
-            return Refused(504, self._upstream.why_down(resource.origin))
-        return Refused(504, "it is not stored, and upstream may not be asked")
+            return Refused(504, self._upstream.why_down(resource.origin), asked=False)
+        return Refused(504, "it is not stored, and upstream may not be asked", asked=False)

@@ -95,7 +95,8 @@ class Control:
             logger.warning(
                 "offline: nothing is asked of Hex, what is stored is served"
                 if wanted
-                else "online again"
+                else "online again",
+                extra={"fields": {"event": "offline", "offline": wanted}},
             )
         return await self._offline(request)
 

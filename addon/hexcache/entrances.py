@@ -70,6 +70,13 @@ def asked(flow: http.HTTPFlow) -> tuple[str, str]:
     return resources.hex_host(request.pretty_host) or request.pretty_host, request.path
 
 
+def is_local(flow: http.HTTPFlow) -> bool:
+    """Whether this asks the proxy about the proxy."""
+    client, request = flow.client_conn, flow.request
+    asks_proxy = entrance(client.proxy_mode) is Entrance.PROXY and not client.tls
+    return asks_proxy and request.host.lower().removesuffix(".") == resources.LOCAL_HOST
+
+
 def refusal(flow: http.HTTPFlow, host: str) -> tuple[int, str] | None:
     """Status and reason if this isn't answered at all. `host` as a log may show it."""
     way = entrance(flow.client_conn.proxy_mode)

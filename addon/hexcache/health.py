@@ -155,13 +155,18 @@ class Health:
 
     def _succeeded(self, base: str, path: str) -> None:
         if self._breakers[base].succeeded(path):
-            logger.warning("%s is back", host_of(base))
+            logger.warning("%s is back", host_of(base), extra=_event(base, up=True))
             self._announce()
 
     def _failed(self, base: str, why: str, path: str, unreachable: bool, opinion: bool) -> None:
         breaker = self._breakers[base]
         if breaker.failed(why, path, unreachable=unreachable, opinion=opinion):
-            logger.warning("%s is down: %s; what is stored is served", host_of(base), why)
+            logger.warning(
+                "%s is down: %s; what is stored is served",
+                host_of(base),
+                why,
+                extra=_event(base, up=False),
+            )
             self._announce()
             self._start(f"probe {base}", self._probe(base))
         elif breaker.is_doubtful:
@@ -206,3 +211,8 @@ class Health:
                 await self._demanded.wait()
             await self._gate.opened()
             await self._asked(base, breaker.probe_path())
+
+
+def _event(base: str, *, up: bool) -> dict[str, object]:
+    """The same for programs that read the log."""
+    return {"fields": {"event": "upstream", "upstream": label_of(base), "up": up}}

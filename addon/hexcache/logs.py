@@ -41,7 +41,10 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
         }
         fields = getattr(record, "fields", None)
-        line |= {"event": "request", **fields} if fields else {"message": _message(record)}
+        if fields is None or "event" in fields:
+            line["message"] = _message(record)
+        if fields is not None:
+            line |= {"event": "request", **fields}
         return json.dumps(line, ensure_ascii=False)
 
 

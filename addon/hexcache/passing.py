@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hexcache import resources
+from hexcache.cachestatus import CacheStatus
 from hexcache.connections import HOP_BY_HOP, Response
 from hexcache.errors import UpstreamError
-from hexcache.messages import Content, Outcome, Reply, Request
+from hexcache.failures import failure
+from hexcache.messages import Outcome, Reply, Request
 from hexcache.upstream import Upstream
 
 
@@ -36,43 +38,34 @@ def _hidden(headers: Mapping[str, str]) -> frozenset[str]:
     return HOP_BY_HOP | {"content-length"} | named
 
 
-def _failed(request: Request, status: int, reason: str) -> Reply:
-    text = "" if request.method == "HEAD" else f"hexcache: {reason}\n"
-    return Reply(
-        status=status,
-        headers=(("Content-Type", "text/plain; charset=utf-8"),),
-        body=Content(text.encode(errors="backslashreplace")),
-        outcome=Outcome.ERROR,
-        subject=request.target,
-        detail=reason,
-    )
-
-
 async def pass_through(upstream: Upstream, request: Request) -> Reply:
     """Ask upstream what the client asks, its `Authorization` included: the first base URL and
     no mirror, since only that one may see it."""
     base = upstream.bases(resources.origin_of(request.host, request.target))[0]
     if not request.target.startswith("/"):
-        return _failed(request, 400, "a path is wanted")
+        return failure(request, 400, "a path is wanted")
     dropped = _hidden(request.headers) | {"host", "expect"}
     headers = [pair for pair in request.headers.pairs if pair[0].lower() not in dropped]
+    # RFC 9211 §2.2: the method's doing, or ours.
+    done = CacheStatus(forwarded="bypass" if request.method in ("GET", "HEAD") else "method")
     stack = contextlib.AsyncExitStack()
     try:
         response = await stack.enter_async_context(
             upstream.request(request.method, base, request.target, headers, request.body)
         )
     except UpstreamError as error:
-        return _failed(request, 504, str(error))
+        return failure(request, 504, str(error), done=done)
     if not response.framed and request.method != "HEAD" and response.status not in (204, 304):
         # Passed on, a body that broke off would look whole.
         await stack.aclose()
-        return _failed(request, 502, "upstream sent a body whose end can't be told")
+        reason = "upstream sent a body whose end can't be told"
+        return failure(request, 502, reason, done=replace(done, status=response.status))
     kept = tuple(
         pair for pair in response.pairs if pair[0].lower() not in _hidden(response.headers)
     )
     reply = Reply(
         status=response.status,
-        headers=(*kept, ("Cache-Status", "hexcache; fwd=bypass")),
+        headers=(*kept, replace(done, status=response.status).header),
         body=_Passing(response, stack),
         outcome=Outcome.PASSED,
         subject=request.target,

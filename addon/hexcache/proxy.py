@@ -17,11 +17,12 @@ from OpenSSL import SSL
 
 from hexcache import resources
 from hexcache.assembly import Parts
-from hexcache.entrances import Entrance, addresses, asked, entrance, modes, refusal
+from hexcache.entrances import Entrance, addresses, asked, entrance, is_local, modes, refusal
 from hexcache.errors import HexcacheError
+from hexcache.failures import failure
 from hexcache.gateway import Arrival, Gateway, Silence
 from hexcache.layers import Pull, PullingHttpLayer, leave
-from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.messages import Content, Headers, Reply, Request, read
 from hexcache.printing import printable
 from hexcache.reporting import Reporter
 from hexcache.services import Services
@@ -160,12 +161,13 @@ class HexProxy:
                 pulled = False
             body = b"" if pulled else await read(reply.body)
         except HexcacheError as error:
-            reply, pulled = _error(502, str(error), request), False
+            reply, pulled = failure(request, 502, str(error)), False
             body = await read(reply.body)
         except Exception as error:
             # Without a response mitmproxy would ask the server itself.
             logger.exception("%s failed:", ticket.id, exc_info=error)
-            reply, pulled = _error(500, "an error in Hexcache; its log has it", request), False
+            reason = f"an error in Hexcache; its log has it: {ticket.id}"
+            reply, pulled = failure(request, 500, reason), False
             body = await read(reply.body)
         if pulled:
             flow.response = _response(reply, reply.content_length)
@@ -177,9 +179,11 @@ class HexProxy:
 
     async def _reply(self, request: Request, flow: http.HTTPFlow) -> Reply:
         if self.parts is None:
-            return _error(503, "Hexcache is shutting down", request)
+            return failure(request, 503, "Hexcache is shutting down")
+        if self.services is not None and is_local(flow):
+            return await self.services.local(request)
         if refused := refusal(flow, printable(flow.request.pretty_host)):
-            return _error(*refused, request)
+            return failure(request, *refused)
         with self.telemetry.answering():
             return await self.parts.engine.get(request)
 
@@ -267,18 +271,6 @@ def _request(flow: http.HTTPFlow) -> Request:
         body=flow.request.raw_content or b"",
         client=_client(flow.client_conn),
         connection=flow.client_conn.id,
-    )
-
-
-def _error(status: int, reason: str, request: Request) -> Reply:
-    text = f"hexcache: {reason}\n".encode(errors="backslashreplace")
-    return Reply(
-        status=status,
-        headers=(("Content-Type", "text/plain; charset=utf-8"),),
-        body=Content(text),
-        outcome=Outcome.ERROR,
-        subject=request.target,
-        detail=reason,
     )
 
 

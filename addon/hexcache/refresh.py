@@ -36,12 +36,14 @@ _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 @dataclass(frozen=True)
 class Fetched:
     """A current, verified copy. `body` is set if it is at hand or couldn't be stored; otherwise
-    the store has it. `status`: what upstream said, 200 or 304."""
+    the store has it. `status`: what upstream said, 200 or 304; `replaced`: there was another copy
+    before."""
 
     entry: Entry
     status: int
     body: Content | Unstored | None = None
     stored: bool = True
+    replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Refresher:
         if resource.kind is Kind.CSV:
             return await self._refresh_pair(resource)
         entry = await self.stored(resource)
+        replaced = entry is not None
         if release is not None and entry and entry.sha256 != release.outer_checksum:
             # Its ETag would get us a 304 for what is no longer good.
             entry = None
@@ -95,7 +98,8 @@ class Refresher:
             if answer == 304 and entry is not None:
                 return await self._still_good(entry)
             return Missing(answer)
-        return await self._keep(self._entry(resource, answer), answer)
+        fetched = await self._keep(self._entry(resource, answer), answer)
+        return replace(fetched, replaced=replaced)
 
     async def stored(self, resource: Resource, key: str | None = None) -> Entry | None:
         """What the store has of `resource`, as a rule under its own key. A registry message's
@@ -180,7 +184,7 @@ class Refresher:
         except StoreError as error:
             # Half of a pair is worse than none: the next who asks fetches both again.
             raise UpstreamError(f"{csv} can't be stored: {error}") from None
-        return Fetched(entry, 200, Content(content))
+        return Fetched(entry, 200, Content(content), replaced=old is not None)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hexcache.cachestatus import CacheStatus, quoted
 from hexcache.conditional import select
 from hexcache.entries import Entry, FileBody, part
+from hexcache.failures import failure
+from hexcache.freshness import Policy
 from hexcache.messages import Content, Outcome, Reply, Request
-from hexcache.resources import Kind, Resource
+from hexcache.resources import Kind, Origin, Resource
 from hexcache.settings import Settings
 from hexcache.spool import Source
 from hexcache.store import Store
@@ -24,7 +27,7 @@ _ONLINE = "turn the offline flag off (where Hexcache runs: `hexcache offline off
 class Found:
     """What to serve and why. `body` is set if it is at hand; the store has it otherwise.
     `registry_entry` vouches for a tarball: its age is the tarball's. `forwarded` is upstream's
-    status, None if nobody was asked."""
+    status, None if nobody was asked, or nobody answered."""
 
     entry: Entry
     outcome: Outcome
@@ -33,22 +36,39 @@ class Found:
     registry_entry: Entry | None = None
     forwarded: int | None = None
     stored: bool = True
+    # There was another copy before.
+    replaced: bool = False
     # Stale because upstream takes its time, not because it fails.
     slow: bool = False
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Why there is nothing to serve. `status` 404, 410, 502 or 504."""
+    """Why there is nothing to serve. `status` 404, 410, 502, 503 or 504. `asked`: upstream was, and
+    `forwarded` is its status, None if it had none."""
 
     status: int
     reason: str
     offline: bool = False
+    asked: bool = True
+    forwarded: int | None = None
 
 
 class Replies:
-    def __init__(self, settings: Settings, store: Store, clock: Callable[[], float]) -> None:
+    """`trouble` says why an origin can't be asked, "" if it can."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Callable[[], float],
+        *,
+        policy: Policy,
+        trouble: Callable[[Origin], str],
+    ) -> None:
         self._settings = settings
+        self._policy = policy
+        self._trouble = trouble
         self._store = store
         self._clock = clock
         self._warned: dict[str, float] = {}
@@ -102,10 +122,7 @@ class Replies:
             ("Content-Type", source.content_type or "application/octet-stream"),
             ("ETag", source.etag),
             ("Accept-Ranges", "bytes"),
-            (
-                "Cache-Status",
-                f"hexcache; fwd=miss; fwd-status=200{'; collapsed' if joined else ''}",
-            ),
+            CacheStatus(forwarded="miss", status=200, collapsed=joined).header,
             _cache_control(resource),
         ]
         if source.last_modified:
@@ -122,29 +139,24 @@ class Replies:
     def refuse(self, request: Request, resource: Resource | None, refused: Refused) -> Reply:
         """An error that names what is missing and why."""
         subject = str(resource) if resource else request.target
-        text = f"hexcache: {subject}: {refused.reason}\n".encode(errors="backslashreplace")
-        detail = "offline" if refused.offline else _quoted(refused.reason)
-        is_head = request.method == "HEAD"
-        return Reply(
-            status=refused.status,
-            headers=(
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("Cache-Control", "no-store"),
-                ("Cache-Status", f"hexcache; fwd=uri-miss; detail={detail}"),
-            ),
-            body=Content(b"" if is_head else text),
-            outcome=(
-                Outcome.OFFLINE
-                if refused.offline
-                else Outcome.MISS
-                if refused.status in (404, 410)
-                else Outcome.ERROR
-            ),
+        asked = refused.asked and not refused.offline
+        headers = []
+        if resource is not None and refused.status >= 500:
+            headers = self._message(request, resource, f"{subject}: {refused.reason}")
+        if refused.offline:
+            outcome = Outcome.OFFLINE
+        else:
+            outcome = Outcome.MISS if refused.status in (404, 410) else Outcome.ERROR
+        reply = failure(
+            request,
+            refused.status,
+            refused.reason,
             subject=subject,
-            kind=resource.kind if resource else None,
-            detail=refused.reason,
-            length=len(text) if is_head else None,
+            outcome=outcome,
+            done=CacheStatus(forwarded="uri-miss" if asked else "", status=refused.forwarded),
+            headers=headers,
         )
+        return replace(reply, kind=resource.kind if resource else None)
 
     def offline(self, path: str | None) -> str:
         """What a client is told that misses something while the offline flag is set; `path` None:
@@ -178,36 +190,41 @@ class Replies:
             ("ETag", entry.client_etag),
             ("Accept-Ranges", "bytes"),
             ("Age", str(age)),
-            ("Cache-Status", self._cache_status(found, age)),
+            self._cache_status(request, found, age).header,
         ]
         if entry.last_modified:
             headers.append(("Last-Modified", entry.last_modified))
         headers.append(_cache_control(resource))
-        # Hex looks at it for registry entries only (lib/hex/http.ex).
-        stale = found.outcome is Outcome.STALE and resource.kind.is_registry
-        if stale and self._may_warn(request.client):
-            text = f"hexcache: {found.detail}; this copy is {in_words(age)} old"
-            headers.append(("x-hex-message", f"{_quoted(text)};level=warn"))
+        trouble = found.detail if found.outcome is Outcome.STALE else self._trouble(resource.origin)
+        if trouble:
+            text = f"{trouble}; this copy is {in_words(age)} old"
+            headers += self._message(request, resource, text)
         return headers
 
-    def _cache_status(self, found: Found, age: int) -> str:
-        """RFC 9211."""
-        if found.forwarded is not None:
-            why = "stale" if found.forwarded == 304 else "miss"
-            parts = [f"fwd={why}", f"fwd-status={found.forwarded}"]
-            if found.stored and found.forwarded == 200:
-                parts.append("stored")
-            if found.outcome is Outcome.COALESCED:
-                parts.append("collapsed")
-        else:
-            parts = ["hit"]
-            if found.entry.kind is not Kind.TARBALL:
-                parts.append(f"ttl={int(self._settings.cache.registry_fresh) - age}")
-        if found.outcome is Outcome.OFFLINE:
-            parts.append("detail=offline")
-        elif found.detail:
-            parts.append(f"detail={_quoted(found.detail)}")
-        return "; ".join(["hexcache", *parts])
+    def _message(self, request: Request, resource: Resource, text: str) -> list[tuple[str, str]]:
+        """A line that mix prints. Hex looks for one in answers about the registry only
+        (lib/hex/http.ex)."""
+        if not resource.kind.is_registry or not self._may_warn(request.client):
+            return []
+        return [("x-hex-message", f"{quoted(f'hexcache: {text}')};level=warn")]
+
+    def _cache_status(self, request: Request, found: Found, age: int) -> CacheStatus:
+        detail = "offline" if found.outcome is Outcome.OFFLINE else found.detail
+        if found.forwarded is None:
+            fresh_for = self._policy.fresh_for(found.entry.kind)
+            ttl = None if fresh_for is None else int(fresh_for) - age
+            return CacheStatus(hit=True, ttl=ttl, detail=detail)
+        stale = found.outcome is Outcome.STALE
+        why = "miss"
+        if stale or found.replaced or found.forwarded == 304:
+            why = "request" if request.wishes.no_cache else "stale"
+        return CacheStatus(
+            forwarded=why,
+            status=found.forwarded,
+            stored=found.stored and found.forwarded == 200 and not stale,
+            collapsed=found.outcome is Outcome.COALESCED,
+            detail=detail,
+        )
 
     def _may_warn(self, client: str) -> bool:
         """Once a minute for each client: mix prints every message it gets."""
@@ -233,9 +250,3 @@ def in_words(seconds: int) -> str:
             count = seconds // size
             return f"{count} {name}{'' if count == 1 else 's'}"
     return f"{seconds} second{'' if seconds == 1 else 's'}"
-
-
-def _quoted(text: str) -> str:
-    """A quoted-string that neither Hex nor RFC 8941 stumbles over: printable ASCII."""
-    clean = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in text)
-    return f'"{clean}"'

@@ -89,7 +89,7 @@ class _Work:
         # A project that can't have all its wishes is no concern of who wished for each.
         problems += [problem for _, problem in alone]
         problems += [problem for release in sorted(found) for problem in self._foreign(*release)]
-        problems += [f"{printable(name)}: {why}" for name, why in sorted(self._failures.items())]
+        problems += [printable(f"{name}: {why}") for name, why in sorted(self._failures.items())]
         lines = tuple(dict.fromkeys(problem for problem in problems if problem))
         return Resolution(frozenset(found), self._universe.names, lines)
 

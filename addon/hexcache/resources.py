@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote
 REPO_HOST = "repo.hex.pm"
 BUILDS_HOST = "builds.hex.pm"
 HOSTS = (REPO_HOST, BUILDS_HOST)
+# By this name Hexcache answers for itself, through its own proxy only: no DNS has it.
+LOCAL_HOST = "hexcache.local"
 PUBLIC_REPOSITORY = "hexpm"
 
 _BEFORE = "#before"

@@ -12,7 +12,11 @@ from hexcache.control import Control
 from hexcache.errors import HexcacheError
 from hexcache.joblist import JOBS
 from hexcache.keeper import Keeper
+from hexcache.library import Library
+from hexcache.local import answer
+from hexcache.messages import Reply, Request
 from hexcache.observing import Observatory
+from hexcache.page.routes import Page
 from hexcache.status import Readiness, Status
 from hexcache.values import Address
 
@@ -29,27 +33,33 @@ class Services:
         self._what_is_missing = what_is_missing
         self._control = Control(parts, JOBS)
         self.keeper = Keeper(parts)
-        self._status: Status | None = None
+        self._library = Library(parts.settings)
         self._recorder: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        if parts.settings.listen.status is not None:
-            self._status = Status(
-                parts.settings.listen.status,
-                parts.authority,
-                self._readiness,
-                Observatory(parts).routes(),
-            )
+        self._status = Status(
+            parts.settings.listen.status,
+            parts.authority,
+            self._readiness,
+            [
+                *Observatory(parts).routes(),
+                *Page(parts, self._library, self._readiness).routes(),
+            ],
+            parts.settings.listen.status_names,
+        )
 
     @property
     def status_addresses(self) -> list[Address]:
         """Where the status port really is."""
-        return self._status.addresses if self._status else []
+        return self._status.addresses
+
+    async def local(self, request: Request) -> Reply:
+        """What the status port says, or would say if there were one."""
+        return await answer(request, self._status.connect)
 
     async def start(self) -> None:
         """Raises HexcacheError; then nothing is left open."""
         try:
-            if self._status is not None:
-                await self._status.start()
+            await self._status.start()
             await self._control.start()
             await self.keeper.start()
         except HexcacheError:
@@ -59,13 +69,13 @@ class Services:
 
     async def close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._library.close)
             if self._recorder is not None:
                 self._closing.set()
                 stack.push_async_callback(asyncio.wait, {self._recorder})
             stack.push_async_callback(self._control.close)
             stack.push_async_callback(self.keeper.close)
-            if self._status is not None:
-                stack.push_async_callback(self._status.close)
+            stack.push_async_callback(self._status.close)
 
     async def _keep_history(self) -> None:
         history = self._parts.history

@@ -29,6 +29,7 @@ from hexcache.values import (
     Ips,
     Limit,
     ListenAddress,
+    Names,
     OptionalAddress,
     PositiveDuration,
     Size,
@@ -59,6 +60,7 @@ class Listen(_Section):
     tls: OptionalAddress = None
     transparent: OptionalAddress = None
     status: OptionalAddress = Address("127.0.0.1", 8081)
+    status_names: Names = ()
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,23 @@ from aiohttp import web
 
 from hexcache.authority import Authority
 from hexcache.errors import ListenError, reason_of
+from hexcache.page.hosts import host_of, is_ours
 from hexcache.values import Address
 
 _PEM = "application/x-pem-file"
 # A browser is to show these, and to do nothing else with them.
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 _CLOSE_SECONDS = 1.0
+_PROBES = ("/healthz", "/readyz")
+
+type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,22 @@ class Readiness:
 
 
 class Status:
-    """A listener at `address`, once it is started. `readiness` is asked at each /readyz; `routes`
-    are what else there is to see."""
+    """A listener at `address`, once it is started; None: it serves only what `connect` brings.
+    `readiness` is asked at each /readyz; `routes` are what else there is to see. `names`: see
+    `page.hosts.is_ours`."""
 
     def __init__(
         self,
-        address: Address,
+        address: Address | None,
         authority: Authority,
         readiness: Callable[[], Awaitable[Readiness]],
         routes: Iterable[web.RouteDef] = (),
+        names: Iterable[str] = (),
     ) -> None:
         self._address = address
         self._readiness = readiness
-        self._app = web.Application(client_max_size=0)
+        self._names = frozenset(names)
+        self._app = web.Application(client_max_size=0, middlewares=[self._check_host])
         self._app.on_response_prepare.append(_finish)
         self._app.router.add_get("/healthz", _health)
         self._app.router.add_get("/readyz", self._ready)
@@ -84,6 +94,8 @@ class Status:
             self._app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_SECONDS
         )
         await self._runner.setup()
+        if self._address is None:
+            return
         try:
             await web.TCPSite(self._runner, *self._address).start()
         except OSError as error:
@@ -92,10 +104,29 @@ class Status:
                 f"listen.status: can't listen on {self._address}: {reason_of(error)}"
             ) from None
 
+    async def connect(self, connected: socket.socket) -> None:
+        """Serve whoever is at the other end. Raises OSError."""
+        server = self._runner.server if self._runner else None
+        if server is None:
+            raise ConnectionRefusedError
+        await asyncio.get_running_loop().connect_accepted_socket(server, connected)
+
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @web.middleware
+    async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Whoever probes our health may call us as it likes: it learns nothing else.
+        host = host_of(request.host)
+        if request.path not in _PROBES and (host is None or not is_ours(host, self._names)):
+            text = (
+                f"this Hexcache isn't called {host or 'that'}: use its IP address, or add the name "
+                "to listen.status_names\n"
+            )
+            raise web.HTTPMisdirectedRequest(text=text)
+        return await handler(request)
 
     async def _ready(self, _: web.Request) -> web.Response:
         readiness = await self._readiness()
@@ -118,5 +149,6 @@ def _file(path: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 async def _finish(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     response.headers.pop("Server", None)

@@ -151,9 +151,10 @@ async def remove(core: Core, order: Order, report: Report) -> None:
     pins = core.store.pins
     sums = {"files": 0, "bytes": 0, "unknown": 0}
     for what in dict.fromkeys(_texts(order, "what")):
-        name, _, version = what.partition("@")
-        pinned = _belonging(pins.keys, name, version)
-        there = _belonging(entries, name, version)
+        name, at, version = what.partition("@")
+        meant = bool(name) and bool(version) == bool(at)
+        pinned = _belonging(pins.keys, name, version) if meant else []
+        there = _belonging(entries, name, version) if meant else []
         if not there and not pinned:
             sums["unknown"] += 1
             report({"event": "unknown", "what": what})

@@ -65,6 +65,10 @@ class Upstream:
         """The reason of the first base URL that is down."""
         return self._health.why_down(self.bases(origin))
 
+    def trouble(self, origin: Origin) -> str:
+        """Why `origin` can't be asked now; "" if it can, or if it isn't meant to be asked."""
+        return self.why_down(origin) if not self.gate.closed and self.is_down(origin) else ""
+
     def silent_for(self, origin: Origin) -> float:
         """Seconds for which `origin` has left every question without an answer."""
         return self._health.silent_for(self.bases(origin))

@@ -164,6 +164,15 @@ def _between_commas(value: object) -> object:
     return [item for each in value.split(",") if (item := each.strip())]
 
 
+def _name(value: object) -> str:
+    name = str(value).lower().removesuffix(".")
+    if not re.fullmatch(
+        r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", name
+    ):
+        raise ValueError("a host's name without a port is wanted, such as hexcache.example.com")
+    return name
+
+
 def _listed(value: object) -> object:
     # From the environment a list comes as "a,b" or "a b".
     return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
@@ -174,11 +183,13 @@ PositiveDuration = Annotated[float, BeforeValidator(_positive_duration)]
 Limit = Annotated[float | None, BeforeValidator(_limit)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=2**20)]
 Url = Annotated[str, BeforeValidator(_url)]
+Name = Annotated[str, BeforeValidator(_name)]
 Ip = Annotated[str, BeforeValidator(_ip)]
 ListenAddress = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 OptionalAddress = Annotated[Address | None, NoDecode, BeforeValidator(_optional_address)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
 Ips = Annotated[tuple[Ip, ...], NoDecode, BeforeValidator(_listed)]
+Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Wishes = Annotated[
     tuple[Annotated[InstanceOf[Wish], BeforeValidator(_wish)], ...],
     NoDecode,

@@ -1,0 +1,1 @@
+"""The status page: what this Hexcache does, for people. It only ever reads."""
