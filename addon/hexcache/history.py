@@ -114,6 +114,8 @@ class History:
         # By kind: how many misses, and how long they took together.
         self._misses: dict[str, tuple[float, float]] = {}
         self._changed = False
+        # Minutes as they were written, until they change.
+        self._rows: dict[int, str] = {}
 
     @classmethod
     def load(cls, directory: Path, clock: Callable[[], float]) -> Self:
@@ -195,24 +197,14 @@ class History:
             return None
         self._changed = False
         self._forget()
-        content = {
-            "format": _FORMAT,
-            "minutes": [
-                [
-                    minute,
-                    dict(b.outcomes),
-                    b.served,
-                    b.fetched,
-                    round(b.saved, 3),
-                    b.hits,
-                    b.misses,
-                ]
-                for minute, b in self._minutes.items()
-            ],
-            "recent": [[getattr(each, name) for name in Recent.__slots__] for each in self._recent],
-            "misses": self._misses,
-        }
-        return json.dumps(content, separators=(",", ":")).encode()
+        for minute, bucket in self._minutes.items():
+            if minute not in self._rows:
+                self._rows[minute] = _compact(_row(minute, bucket))
+        recent = [[getattr(each, name) for name in Recent.__slots__] for each in self._recent]
+        return (
+            f'{{"format":{_FORMAT},"minutes":[{",".join(self._rows.values())}],'
+            f'"recent":{_compact(recent)},"misses":{_compact(self._misses)}}}'
+        ).encode()
 
     def write(self, content: bytes) -> None:
         """In any thread; a failure is a warning, and no more."""
@@ -244,6 +236,7 @@ class History:
         self._changed = True
         minute = int(self._clock() // _MINUTE)
         bucket = self._minutes.get(minute)
+        self._rows.pop(minute, None)
         if bucket is None:
             if len(self._minutes) >= _KEPT_MINUTES:
                 self._forget()
@@ -255,6 +248,7 @@ class History:
         now = int(self._clock() // _MINUTE)
         for minute in [m for m in self._minutes if not now - _KEPT_MINUTES < m <= now]:
             del self._minutes[minute]
+            self._rows.pop(minute, None)
 
     def _buckets(self, *, count: int, minutes: int) -> list[Bucket]:
         last = int(self._clock() // _MINUTE) // minutes * minutes
@@ -295,6 +289,22 @@ class History:
         for kind, (count, total) in content["misses"].items():
             self._misses[kind] = (_number(count), _number(total))
         self._forget()
+
+
+def _row(minute: int, bucket: Bucket) -> list[Any]:
+    return [
+        minute,
+        dict(bucket.outcomes),
+        bucket.served,
+        bucket.fetched,
+        round(bucket.saved, 3),
+        bucket.hits,
+        bucket.misses,
+    ]
+
+
+def _compact(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def _whole(value: Any) -> int:
