@@ -88,6 +88,11 @@ class TestBuckets:
             history.answered(replace(HIT, outcome=outcome))
         total = history.total(history.last_hour())
         assert (total.requests, total.hit_ratio) == (6, 0.5)
+        history.answered(replace(HIT, outcome=Outcome.OFFLINE))
+        history.answered(replace(HIT, outcome=Outcome.OFFLINE, status=504))
+        history.answered(replace(MISS, status=404))
+        total = history.total(history.last_hour())
+        assert (total.hits, total.misses) == (3, 4)
         assert history.statistics()["hour"]["outcomes"]["hit"] == 1
         json.dumps(history.statistics(), allow_nan=False)
 
@@ -141,7 +146,7 @@ class TestFile:
         after = again(tmp_path, clock)
         assert after.recent() == history.recent()
         total = after.total(after.last_hour())
-        assert (total.requests, total.fetched) == (2, 7)
+        assert (total.requests, total.fetched, total.hit_ratio) == (2, 7, 0.5)
         assert total.saved == pytest.approx(1.998)
         # What a miss takes is known too.
         after.answered(HIT)
@@ -152,7 +157,7 @@ class TestFile:
     ) -> None:
         for _ in range(2000):
             for outcome in Outcome:
-                history.answered(replace(HIT, outcome=outcome, detail="x" * 200, size=10**9))
+                history.answered(replace(HIT, outcome=outcome, detail="x" * 500, size=10**9))
             clock.advance(60)
         history.save()
         assert (tmp_path / "history.json").stat().st_size < 500_000
@@ -174,9 +179,9 @@ class TestFile:
             b'{"format": 2}',
             b"[" * 100_000,
             b'{"format":1,"minutes":[[1]],"recent":[],"misses":{}}',
-            b'{"format":1,"minutes":[[%d,{},0,0,0]],"recent":[],"misses":{}}' % 10**400,
-            b'{"format":1,"minutes":[[1,{},-1,0,0]],"recent":[],"misses":{}}',
-            b'{"format":1,"minutes":[[1,{},0,0,NaN]],"recent":[],"misses":{}}',
+            b'{"format":1,"minutes":[[%d,{},0,0,0,0,0]],"recent":[],"misses":{}}' % 10**400,
+            b'{"format":1,"minutes":[[1,{},-1,0,0,0,0]],"recent":[],"misses":{}}',
+            b'{"format":1,"minutes":[[1,{},0,0,NaN,0,0]],"recent":[],"misses":{}}',
             b'{"format":1,"minutes":[],"recent":[[1]],"misses":{}}',
             b'{"format":1,"minutes":[],"recent":[[0,"\\u001b","","","",0,0,0,""]],"misses":{}}',
             b'{"format":1,"minutes":[],"recent":[],"misses":{"tarball":[1,"x"]}}',

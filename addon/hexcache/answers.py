@@ -10,6 +10,7 @@ from hexcache.printing import printable
 
 # Clients choose paths, upstreams choose words: neither fills a log or a page.
 _LONGEST = 200
+_LONGEST_DETAIL = 500
 OTHER = "other"
 
 
@@ -46,7 +47,7 @@ class Answer:
             status=reply.status,
             size=size,
             seconds=seconds,
-            detail=_short(reply.detail),
+            detail=_short(reply.detail, _LONGEST_DETAIL),
         )
 
     def fields(self) -> dict[str, Any]:
@@ -82,6 +83,6 @@ def without_query(target: str) -> str:
     return f"{path}?…" if mark else path
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = _LONGEST) -> str:
     text = printable(text)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -30,9 +30,9 @@ _KEPT_MINUTES = _DAY_MINUTES + 60
 _RECENT = 200
 # So many misses of a kind are enough to know how long one takes; after that, later ones count more.
 _MISSES = 500
-# Served without waiting for a body from upstream, and all in which that could have been.
+# Served from the store; and what wasn't, but could have been.
 _FROM_STORE = (Outcome.HIT, Outcome.OFFLINE, Outcome.STALE, Outcome.REVALIDATED)
-_ASKED = (*_FROM_STORE, Outcome.MISS, Outcome.COALESCED)
+_FETCHED = (Outcome.MISS, Outcome.COALESCED)
 # Where there was no waiting for upstream at all.
 _AT_ONCE = (Outcome.HIT, Outcome.OFFLINE)
 
@@ -40,7 +40,9 @@ _AT_ONCE = (Outcome.HIT, Outcome.OFFLINE)
 @dataclass(kw_only=True)
 class Bucket:
     """What happened from `start` (seconds since the epoch) on, for `seconds`: answers by outcome,
-    bytes of bodies to clients and from upstream, and seconds that clients didn't wait."""
+    bytes of bodies to clients and from upstream, and seconds that clients didn't wait. Of those
+    who asked for what can be stored, `hits` got it from the store, a question for its currency
+    included, and `misses` didn't."""
 
     start: float
     seconds: float = _MINUTE
@@ -48,6 +50,8 @@ class Bucket:
     served: int = 0
     fetched: int = 0
     saved: float = 0.0
+    hits: int = 0
+    misses: int = 0
 
     @property
     def requests(self) -> int:
@@ -55,17 +59,17 @@ class Bucket:
 
     @property
     def hit_ratio(self) -> float | None:
-        """The share of what could be served from the store that was, a question for its currency
-        included: hit, revalidated, stale and offline of these, miss and coalesced. None before
-        anything was asked."""
-        asked = sum(self.outcomes[outcome] for outcome in _ASKED)
-        return sum(self.outcomes[outcome] for outcome in _FROM_STORE) / asked if asked else None
+        """The share of `hits`; None before anything was asked."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
 
     def add(self, other: Bucket) -> None:
         self.outcomes.update(other.outcomes)
         self.served += other.served
         self.fetched += other.fetched
         self.saved += other.saved
+        self.hits += other.hits
+        self.misses += other.misses
 
     def report(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -77,6 +81,8 @@ class Bucket:
             "served": self.served,
             "fetched": self.fetched,
             "saved_seconds": round(self.saved, 3),
+            "hits": self.hits,
+            "misses": self.misses,
             "hit_ratio": self.hit_ratio,
         }
 
@@ -108,6 +114,8 @@ class History:
         # By kind: how many misses, and how long they took together.
         self._misses: dict[str, tuple[float, float]] = {}
         self._changed = False
+        # Minutes as they were written, until they change.
+        self._rows: dict[int, str] = {}
 
     @classmethod
     def load(cls, directory: Path, clock: Callable[[], float]) -> Self:
@@ -131,6 +139,11 @@ class History:
         bucket.outcomes[str(answer.outcome)] += 1
         bucket.served += answer.size
         bucket.saved += self._saved_by(answer)
+        # While the offline flag is set, what isn't stored is refused.
+        if answer.outcome in _FROM_STORE and answer.status < 400:
+            bucket.hits += 1
+        elif answer.outcome in (*_FROM_STORE, *_FETCHED):
+            bucket.misses += 1
         self._recent.append(
             Recent(
                 at=answer.at,
@@ -184,16 +197,14 @@ class History:
             return None
         self._changed = False
         self._forget()
-        content = {
-            "format": _FORMAT,
-            "minutes": [
-                [minute, dict(b.outcomes), b.served, b.fetched, round(b.saved, 3)]
-                for minute, b in self._minutes.items()
-            ],
-            "recent": [[getattr(each, name) for name in Recent.__slots__] for each in self._recent],
-            "misses": self._misses,
-        }
-        return json.dumps(content, separators=(",", ":")).encode()
+        for minute, bucket in self._minutes.items():
+            if minute not in self._rows:
+                self._rows[minute] = _compact(_row(minute, bucket))
+        recent = [[getattr(each, name) for name in Recent.__slots__] for each in self._recent]
+        return (
+            f'{{"format":{_FORMAT},"minutes":[{",".join(self._rows.values())}],'
+            f'"recent":{_compact(recent)},"misses":{_compact(self._misses)}}}'
+        ).encode()
 
     def write(self, content: bytes) -> None:
         """In any thread; a failure is a warning, and no more."""
@@ -225,6 +236,7 @@ class History:
         self._changed = True
         minute = int(self._clock() // _MINUTE)
         bucket = self._minutes.get(minute)
+        self._rows.pop(minute, None)
         if bucket is None:
             if len(self._minutes) >= _KEPT_MINUTES:
                 self._forget()
@@ -236,6 +248,7 @@ class History:
         now = int(self._clock() // _MINUTE)
         for minute in [m for m in self._minutes if not now - _KEPT_MINUTES < m <= now]:
             del self._minutes[minute]
+            self._rows.pop(minute, None)
 
     def _buckets(self, *, count: int, minutes: int) -> list[Bucket]:
         last = int(self._clock() // _MINUTE) // minutes * minutes
@@ -254,13 +267,15 @@ class History:
         """Raises one of several errors for what `encoded` didn't make."""
         if content["format"] != _FORMAT:
             raise ValueError("it is another version's")
-        for minute, outcomes, served, fetched, saved in content["minutes"]:
+        for minute, outcomes, served, fetched, saved, hits, misses in content["minutes"]:
             self._minutes[_whole(minute)] = Bucket(
                 start=float(minute * _MINUTE),
                 outcomes=Counter({_text(k): _whole(v) for k, v in outcomes.items()}),
                 served=_whole(served),
                 fetched=_whole(fetched),
                 saved=_number(saved),
+                hits=_whole(hits),
+                misses=_whole(misses),
             )
         for values in content["recent"]:
             fields = dict(zip(Recent.__slots__, values, strict=True))
@@ -274,6 +289,22 @@ class History:
         for kind, (count, total) in content["misses"].items():
             self._misses[kind] = (_number(count), _number(total))
         self._forget()
+
+
+def _row(minute: int, bucket: Bucket) -> list[Any]:
+    return [
+        minute,
+        dict(bucket.outcomes),
+        bucket.served,
+        bucket.fetched,
+        round(bucket.saved, 3),
+        bucket.hits,
+        bucket.misses,
+    ]
+
+
+def _compact(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def _whole(value: Any) -> int:

@@ -68,7 +68,7 @@ class StoreReader:
 
     def kinds(self) -> dict[str, int]:
         """How many entries there are of each kind. Raises StoreError."""
-        # In the database's own words: a tenth of the time, and nobody's event loop waits.
+        # In the database's own words: other threads go on meanwhile.
         fields = "CASE WHEN json_valid(CAST(value AS TEXT)) THEN CAST(value AS TEXT) END"
         rows = self._rows(
             "key >= 'm:' AND key < 'm;' AND key NOT LIKE '%#%' "

@@ -69,7 +69,7 @@ class Ticket:
         self.id = id_
         self.at = at
         self.started = started
-        self._reply = Reply(status=0, outcome=Outcome.ERROR, subject=request.target)
+        self._reply: Reply | None = None
 
     def end(self, reply: Reply, size: int) -> None:
         """`size` bytes of its body were handed over."""
@@ -102,8 +102,11 @@ class Ticket:
             self.end(_broken(reply, why) if why else reply, sent)
 
     def __del__(self) -> None:
+        if self._reporter is None:
+            return
         with contextlib.suppress(Exception):  # at the end of the process much is gone
-            self.end(_broken(self._reply, _HUNG_UP), 0)
+            nothing = Reply(status=0, outcome=Outcome.ERROR, subject=self.request.target)
+            self.end(_broken(self._reply or nothing, _HUNG_UP), 0)
 
 
 def _broken(reply: Reply, why: str) -> Reply:
