@@ -13,13 +13,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       --root-user-action ignore --only-binary :all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md ./
 COPY addon addon
-# Then what never runs goes: the build tool, the second of zstandard's two backends (12 MB), tests
-# and mitmweb's pages.
+# Then what never runs goes: the build tool, what only mitmproxy's own screens and rich's listings of
+# code need, the second of zstandard's two backends (12 MB), and mitmweb's pages.
 RUN pip --python /opt/hexcache/bin/python install --disable-pip-version-check \
       --root-user-action ignore --no-cache-dir --no-deps --no-build-isolation . \
-    && pip --python /opt/hexcache/bin/python uninstall --yes --root-user-action ignore setuptools \
+    && pip --python /opt/hexcache/bin/python uninstall --yes --root-user-action ignore \
+      setuptools pygments tornado urwid wcwidth \
     && cd /opt/hexcache/lib/python3.*/site-packages \
-    && rm -rf zstandard/_cffi*.so tornado/test mitmproxy/tools/web/static \
+    && rm -rf zstandard/_cffi*.so mitmproxy/tools/web/static \
     && install -d -m 1777 /volumes/data /volumes/ca
 
 FROM python:3.13-slim
