@@ -16,7 +16,7 @@ run: install
 	@exec $(VENV)/bin/hexcache serve --config $(CONFIG)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest $(TESTS) --ignore tests/docker $(COVERAGE)
+	$(VENV)/bin/python -m pytest $(TESTS) -n auto --dist loadfile --ignore tests/docker $(COVERAGE)
 
 test-docker: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest tests/docker
