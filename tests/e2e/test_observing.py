@@ -181,11 +181,11 @@ class TestLocalHost:
         length = str(len(running.ca.read_bytes()))
         assert (got.status, got.body, got.headers["content-length"]) == (200, b"", length)
 
-    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-    def test_nothing_changes_by_it(self, hexcache: Callable[..., Running], method: str) -> None:
+    def test_nothing_changes_by_it(self, hexcache: Callable[..., Running]) -> None:
         running = hexcache()
-        got = curl(f"{self.URL}/healthz", "-X", method, "-d", "x", proxy=running.proxy)
-        assert (got.status, got.headers["allow"]) == (405, "GET, HEAD")
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            got = curl(f"{self.URL}/healthz", "-X", method, "-d", "x", proxy=running.proxy)
+            assert (got.status, got.headers["allow"]) == (405, "GET, HEAD"), method
 
     def test_only_through_the_proxy(self, world: World, hexcache: Callable[..., Running]) -> None:
         running = hexcache()
