@@ -19,7 +19,7 @@ from hexcache.commands import (
     upkeep,
     warming,
 )
-from hexcache.errors import HexcacheError
+from hexcache.errors import HexcacheError, reason_of
 
 
 class _Group(click.Group):
@@ -39,6 +39,9 @@ class _Group(click.Group):
             _end(f"{error.format_message()} See {command} --help", 2)
         except click.ClickException as error:
             _end(error.format_message(), error.exit_code)
+        except OSError as error:
+            # Of standard output; what else can fail says so itself.
+            _end(f"the output can't be written: {reason_of(error)}", 1)
         except click.Abort:
             _end("interrupted", 130)
         # Without standalone_mode click hands on the status of --help and --version.
