@@ -106,9 +106,10 @@ class Library:
         release = self.release(name, version)
         return entry if release and release.outer_checksum == entry.sha256 else None
 
-    def holdings(self) -> Iterator[tuple[Resource, Entry]]:
-        """Everything that clients can ask for and is stored, in no order."""
-        for entry in self.reader.entries():
+    def holdings(self, prefix: str = "") -> Iterator[tuple[Resource, Entry]]:
+        """Everything that clients can ask for, is stored, and has a key that begins so; in no
+        order."""
+        for entry in self.reader.entries(prefix):
             if (resource := resources.of_key(entry.key)) is not None:
                 yield resource, entry
 

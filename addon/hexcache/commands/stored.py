@@ -21,6 +21,7 @@ from hexcache.inventory import (
     statistics,
     stored_package,
 )
+from hexcache.labels import label_of
 from hexcache.library import Library
 from hexcache.printing import printable
 from hexcache.registry import Advisory, Dependency, Release
@@ -116,7 +117,8 @@ def _print_package(package: StoredPackage, labels: list[str]) -> None:
         _line("registry entry", "not stored")
     else:
         _line("registry entry", f"{size(entry.size)}, stored {duration(now - entry.stored_at)} ago")
-        _line("", f"current {duration(now - entry.checked_at)} ago, from {entry.base or 'unknown'}")
+        source = label_of(entry.base) or "unknown"
+        _line("", f"current {duration(now - entry.checked_at)} ago, from {source}")
     if entry is not None and package.package is None:
         _line("", "it can't be believed: run `hexcache verify`")
     docs = sum(each.docs for each in package.releases)
@@ -184,7 +186,7 @@ def _package_json(package: StoredPackage, *, whole: bool = False) -> dict[str, A
             "sha256": entry.sha256,
             "stored_at": iso(entry.stored_at),
             "checked_at": iso(entry.checked_at),
-            "upstream": entry.base,
+            "upstream": label_of(entry.base),
             "believed": package.package is not None,
         },
         "releases": [
