@@ -7,7 +7,8 @@ import pytest
 
 from hexcache.cli import main
 
-COMMANDS = sorted(main.commands.items())
+CONTEXT = click.Context(main)
+COMMANDS = [(name, main.get_command(CONTEXT, name)) for name in main.list_commands(CONTEXT)]
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS)

@@ -11,7 +11,8 @@ import pytest
 from hexcache import completeness, lockfiles
 from hexcache.library import Library
 from hexcache.lockfiles import LockFile
-from hexcache.settings import Settings
+from hexcache.settings import CacheSettings, Settings
+from support.clock import Clock
 from support.engine import Bench, Make
 from support.signing import Rel
 
@@ -77,7 +78,10 @@ async def test_the_entries_of_optional_dependencies_belong_to_it(
     await world.get("/packages/baz")
     assert missing(library) == {}
     assert completeness.check(library, LOCK).present == 5
-    assert missing(library, docs=True).keys() == {"docs foo-1.0.0", "docs bar-1.0.0"}
+    # Not every release has docs.
+    result = completeness.check(library, LOCK, docs=True)
+    assert result.is_complete
+    assert [each.name for each in result.skipped] == ["docs of foo 1.0.0", "docs of bar 1.0.0"]
 
 
 async def test_a_tarball_that_the_registry_no_longer_names(world: Bench, library: Library) -> None:
@@ -135,3 +139,21 @@ async def test_what_hexcache_never_has(library: Library) -> None:
         ("elm", "from git (https://example.com/elm.git), not from Hex"),
         ("secret", "from hexpm:acme, which passes through unstored"),
     ]
+
+
+@pytest.mark.parametrize(("offline", "complete"), [(False, False), (True, True)])
+async def test_what_max_stale_forbids_is_missing(
+    world: Bench, shelf: Settings, clock: Clock, offline: bool, complete: bool
+) -> None:
+    for name in ("foo", "bar"):
+        await world.get(f"/packages/{name}")
+        await world.get(f"/tarballs/{name}-1.0.0.tar")
+    await world.get("/packages/baz")
+    settings = shelf.model_copy(
+        update={"offline": offline, "cache": CacheSettings(max_stale=3600.0)}
+    )
+    clock.advance(7200)
+    with Library(settings, clock) as strict:
+        result = completeness.check(strict, LOCK)
+    assert result.is_complete is complete
+    assert all("cache.max_stale" in gap.why for gap in result.gaps)

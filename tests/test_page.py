@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hexcache.library import Library
 from hexcache.page import charts, words
 from hexcache.page.hosts import host_of, is_ours
+from hexcache.page.overview import state_of
+from hexcache.page.packages import package_view, packages_view
+from hexcache.settings import Settings, UpstreamSettings
+from hexcache.status import Readiness
+from support.clock import Clock
+from support.engine import Bench, Make
+from support.signing import Rel
+from support.upstream import Upstream
 
 
 @pytest.mark.parametrize(
@@ -22,6 +33,7 @@ from hexcache.page.hosts import host_of, is_ours
         ("a b", None),
         ("user@host", None),
         ("host:port", None),
+        ("localhost:99999", None),
         ('"><script>', None),
         ("a..b", None),
         ("-a", None),
@@ -126,3 +138,81 @@ def test_shares() -> None:
     assert words.percent(1, 3) == "33 %"
     assert words.percent(9999, 10000) == "99.9 %"
     assert words.percent(7, 7) == "100 %"
+
+
+UPSTREAM = UpstreamSettings()
+
+
+def readiness(**states: str) -> Readiness:
+    """By upstream, with its dots written as underscores: why it is down, or nothing."""
+    return Readiness(
+        "",
+        False,
+        {
+            name.replace("_", "."): {"up": not why, "since": 90.0 if why else None, "why": why}
+            for name, why in states.items()
+        },
+    )
+
+
+def test_the_state_says_what_can_not_be_had() -> None:
+    fine = state_of(readiness(repo_hex_pm="", builds_hex_pm=""), UPSTREAM)
+    assert (fine.colour, fine.sentence) == ("good", "Online: all is well.")
+    down = state_of(readiness(repo_hex_pm="no route", builds_hex_pm=""), UPSTREAM)
+    assert down.sentence == "Degraded for 1 minute: repo.hex.pm is down."
+    assert down.details[0] == "Because no route."
+    assert down.details[1].startswith("Of packages, what is stored is served")
+    assert len(down.details) == 2
+    tools = state_of(readiness(repo_hex_pm="", builds_hex_pm="no route"), UPSTREAM)
+    assert tools.details[1].startswith("Of mix's own tools")
+    mirrored = UpstreamSettings(repo=("https://repo.hex.pm", "https://mirror.test/hex"))
+    state = Readiness(
+        "",
+        False,
+        {
+            **readiness(repo_hex_pm="no route", builds_hex_pm="").upstream,
+            "mirror.test/hex": {"up": True, "since": None, "why": ""},
+        },
+    )
+    assert state_of(state, mirrored).details[1] == (
+        "Nobody misses anything: packages come from mirror.test/hex."
+    )
+    offline = state_of(Readiness("", True, {}), UPSTREAM)
+    assert offline.colour == "off"
+    broken = state_of(Readiness("the disk is full", False, {}), UPSTREAM)
+    assert (broken.colour, broken.sentence) == (
+        "bad",
+        "Clients can't be answered: the disk is full",
+    )
+
+
+async def test_only_what_is_shown_is_looked_into(bench: Make, shelf: Settings) -> None:
+    made = bench()
+    for name in ("foo", "foo_bar", "bar"):
+        made.publish(name, Rel("1.0.0", name.encode() * 10), Rel("1.1.0", b"x"))
+        await made.get(f"/packages/{name}")
+        await made.get(f"/tarballs/{name}-1.0.0.tar")
+    with Library(shelf, made.clock) as library:
+        values = packages_view(library, "foo", False, made.clock)
+        assert [row.name for row in values["packages"]] == ["foo", "foo_bar"]
+        assert values["summary"].startswith("2 packages with 'foo' in their names, 2 releases, ")
+        page = package_view(library, "foo", made.clock)
+        assert page is not None
+        stored = {release.version: release.stored for release in page.releases}
+        assert stored == {"1.1.0": "not stored", "1.0.0": "stored"}
+        assert package_view(library, "nobody", made.clock) is None
+
+
+async def test_no_password_of_an_upstream_is_shown(
+    tmp_path: Path, upstream: Upstream, clock: Clock, shelf: Settings
+) -> None:
+    secret = upstream.url.replace("://", "://bob:hunter2@")
+    made = Bench(tmp_path / "store", upstream, clock, {"upstream": {"repo": [secret]}})
+    made.publish("foo", Rel("1.0.0", b"foo"))
+    assert (await made.get("/packages/foo")).status == 200
+    with Library(shelf, clock) as library:
+        page = package_view(library, "foo", clock)
+    await made.close()
+    assert page is not None
+    assert "hunter2" not in page.about
+    assert "127.0.0.1" in page.about

@@ -15,7 +15,7 @@ from hexcache.warm import Demand, Failure, job, warm
 from hexcache.wishes import parse_wish
 from support.engine import CONTENT, Bench, Make
 from support.signing import Rel
-from support.upstream import status
+from support.upstream import hold, status
 
 LOCKED = (LockedRelease("foo", "1.0.0"),)
 
@@ -152,3 +152,54 @@ def test_a_demand_crosses_the_socket_whole() -> None:
         docs=True,
     )
     assert Demand.from_json(json.loads(json.dumps(demand.as_json()))) == demand
+
+
+async def test_a_second_run_that_is_interrupted_keeps_the_pins(foo: Bench) -> None:
+    foo.fake.files["/docs/foo-1.0.0.tar.gz"] = b"docs"
+    demand = Demand(label="x", releases=LOCKED, docs=True)
+    await warm(foo.core, demand, silent)
+    before = foo.store.pins.keys
+    assert "repo/docs/foo-1.0.0.tar.gz" in before
+    foo.fake.fault("/packages", hold())
+    foo.clock.advance(60)
+    running = asyncio.ensure_future(warm(foo.core, demand, silent))
+    await asyncio.to_thread(foo.fake.wait_until_holding)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert foo.store.pins.keys == before
+    foo.fake.heal()
+    foo.fake.release()
+    # Nor does one without docs forget them.
+    await warm(foo.core, Demand(label="x", releases=LOCKED), silent)
+    assert foo.store.pins.keys == before
+
+
+async def test_what_could_not_be_asked_about_stays_pinned(foo: Bench) -> None:
+    demand = Demand(label="x", releases=LOCKED)
+    await warm(foo.core, demand, silent)
+    before = foo.store.pins.keys
+    foo.fake.fault("/", status(500))
+    foo.clock.advance(60)
+    await warm(foo.core, demand, silent)
+    assert foo.store.pins.keys == before
+
+
+async def test_the_newest_by_name_is_what_upstream_says_now(bench: Make) -> None:
+    made = bench(cache={"registry_fresh": 1000})
+    made.publish("foo", Rel("1.0.0", CONTENT))
+    await made.get("/packages/foo")
+    made.publish("foo", Rel("1.0.0", CONTENT), Rel("1.1.0", b"newer"))
+    summary = await warm(made.core, Demand(label="x", wishes=(parse_wish("foo"),)), silent)
+    assert summary.failures == []
+    assert made.store.get("repo/tarballs/foo-1.1.0.tar") is not None
+
+
+async def test_by_name_from_what_is_known_is_said(foo: Bench) -> None:
+    await foo.get("/packages/foo")
+    await foo.get("/tarballs/foo-1.0.0.tar")
+    events: list[Event] = []
+    with foo.fake.refusing():
+        await warm(foo.core, Demand(label="x", wishes=(parse_wish("foo"),)), events.append)
+    notes = [event for event in events if event["event"] == "note"]
+    assert [note["subject"] for note in notes] == ["package foo"]
+    assert "upstream could not be asked" in notes[0]["why"]

@@ -16,6 +16,8 @@ from hexcache.lockfiles import PUBLIC_REPOSITORY, LockedRelease, LockFile, Skipp
 from hexcache.registry import Release
 from hexcache.resources import Kind, Resource
 
+_NO_DOCS = "not stored; not every release has any"
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -48,10 +50,13 @@ def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completene
     """Look at everything that a client with this lock file asks for. Raises StoreError."""
     gaps: dict[str, Gap] = {}
     found: dict[Resource, Entry] = {}
+    without: list[Skipped] = []
 
     def look(resource: Resource, line: int) -> None:
         entry, why = library.entry(resource), "not stored"
-        if entry is not None and library.reader.has_body(entry):
+        if entry is not None and library.is_too_old(entry):
+            why = "older than cache.max_stale: raise that, or set the offline flag"
+        elif entry is not None and library.reader.has_body(entry):
             if resource.kind is not Kind.PACKAGE or library.package(resource.name) is not None:
                 found[resource] = entry
                 return
@@ -68,9 +73,12 @@ def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completene
             look(tarball, locked.line)
         for name in asked_about(release):
             look(resources.package(name), locked.line)
-        if docs:
+        entry = library.entry(resources.docs(locked.name, locked.version)) if docs else None
+        if entry is not None:
             look(resources.docs(locked.name, locked.version), locked.line)
-    return Completeness(tuple(found.items()), tuple(gaps.values()), tuple(skipped(lock)))
+        elif docs:
+            without.append(Skipped(f"docs of {locked.name} {locked.version}", _NO_DOCS))
+    return Completeness(tuple(found.items()), tuple(gaps.values()), (*skipped(lock), *without))
 
 
 def public(lock: LockFile) -> Iterator[LockedRelease]:

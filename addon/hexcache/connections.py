@@ -24,6 +24,7 @@ from yarl import URL
 from hexcache import __version__
 from hexcache.errors import SettingsError, UpstreamError
 from hexcache.gate import Gate
+from hexcache.labels import host_of
 from hexcache.settings import UpstreamSettings
 
 # The name has to be found and the connection made, TLS and all, within so many seconds.
@@ -258,16 +259,6 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
                 f"upstream.ca_file: {ca_file}: {reason}", key="upstream.ca_file"
             ) from None
     return context
-
-
-def host_of(url: str) -> str:
-    """HOST[:PORT] of a URL, for messages: a password in it stays out of them."""
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def label_of(base: str) -> str:
-    """What a base URL is called in statistics and metrics: HOST[:PORT][/PATH]."""
-    return host_of(base) + urlsplit(base).path.rstrip("/")
 
 
 @contextlib.contextmanager

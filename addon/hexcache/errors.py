@@ -34,6 +34,10 @@ class StoreError(HexcacheError):
     """The store can't be opened, or a write to it failed (a full disk, for instance)."""
 
 
+class StoreInUseError(StoreError):
+    """Another process has the store."""
+
+
 class VerificationError(HexcacheError):
     """Bytes that aren't what the registry signed. `check` names the check that failed:
     `gzip`, `message`, `signature`, `repository`, `name`, `checksum`, `key`, `older` or `pair`."""

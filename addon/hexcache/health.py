@@ -12,9 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
 from hexcache.breaker import Breaker, Silence
-from hexcache.connections import host_of, label_of
 from hexcache.errors import OfflineError, UpstreamError
 from hexcache.gate import Gate
+from hexcache.labels import host_of, label_of
 from hexcache.pace import Pace
 
 logger = logging.getLogger(__name__)

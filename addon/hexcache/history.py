@@ -113,6 +113,7 @@ class History:
         self._recent: deque[Recent] = deque(maxlen=_RECENT)
         # By kind: how many misses, and how long they took together.
         self._misses: dict[str, tuple[float, float]] = {}
+        self._failing = False
         self._changed = False
         # Minutes as they were written, until they change.
         self._rows: dict[int, str] = {}
@@ -211,7 +212,12 @@ class History:
         try:
             write_whole(self._path, content, 0o600)
         except OSError as error:
-            logger.warning("%s can't be written: %s", self._path, error.strerror)
+            # Once, and not every few seconds for as long as the disk is full.
+            if not self._failing:
+                logger.warning("%s can't be written: %s", self._path, error.strerror)
+            self._failing = self._changed = True
+        else:
+            self._failing = False
 
     def save(self) -> None:
         """Write what has changed."""

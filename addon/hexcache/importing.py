@@ -87,6 +87,7 @@ class _Import:
         self._packages: dict[str, Package | None] = {}
         self._counts = dict.fromkeys(Fate, 0)
         self._bytes = 0
+        self._taken: set[str] = set()
 
     async def run(self) -> None:
         claims = {claim.resource.key: claim for claim in self._bundle.claims}
@@ -112,6 +113,12 @@ class _Import:
                 verdict = await self._verdict(partial(self._one, claim))
             self._note(claim.resource.path[1:], verdict)
             self._report({"done": done, "of": len(self._bundle.claims)})
+        for claim in self._bundle.claims:
+            # What came first may have had to make room for what came last.
+            if claim.resource.key in self._taken and not self._core.store.get(claim.resource.key):
+                self._counts[Fate.TAKEN] -= 1
+                why = "it was taken in, but didn't fit: raise cache.size_limit"
+                self._note(claim.resource.path[1:], _Verdict(Fate.REFUSED, why))
         counts = {str(fate): count for fate, count in self._counts.items()}
         self._report({"summary": {**counts, "bytes": self._bytes}})
 
@@ -257,6 +264,7 @@ class _Import:
                     data.unlink(missing_ok=True)
             raise
         self._bytes += sum(body.claim.size for body in bodies)
+        self._taken.update(body.claim.resource.key for body in bodies)
         return _TAKEN
 
     def _spooled(self, body: _Body) -> bytes | Path:

@@ -109,13 +109,29 @@ def inventory(library: Library, pattern: str = "*") -> list[StoredPackage]:
     return [_package(library, name, by_name[name], pinned) for name in sorted(by_name)]
 
 
+def amounts(library: Library) -> dict[str, tuple[int, int]]:
+    """By the name of each package of which anything is stored, sorted: releases with a tarball,
+    and bytes. No registry entry is looked into. Raises StoreError."""
+    found: dict[str, tuple[int, int]] = {}
+    for resource, entry in library.holdings():
+        if resource.kind in _OF_PACKAGES:
+            releases, size = found.get(resource.name, (0, 0))
+            is_tarball = resource.kind is Kind.TARBALL
+            found[resource.name] = (releases + is_tarball, size + entry.size)
+    return dict(sorted(found.items()))
+
+
 def stored_package(library: Library, name: str) -> StoredPackage | None:
     """What is stored of one package; None where nothing is. Raises StoreError."""
+    # With what may follow the name in a URL: the first dash ends it.
+    found = (resources.package(name), resources.tarball(name, ""), resources.docs(name, ""))
     held = [
         (resource, entry)
-        for resource, entry in library.holdings()
-        if resource.kind in _OF_PACKAGES and resource.name == name
+        for prefix in {each.key.partition(f"/{name}-")[0] + f"/{name}-" for each in found[1:]}
+        for resource, entry in library.holdings(prefix)
+        if resource.name == name
     ]
+    held += [each for each in library.holdings(found[0].key) if each[0] == found[0]]
     return _package(library, name, held, library.pins.keys) if held else None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +28,10 @@ class Library:
     """A store seen from outside, as it is at the moment of each call. Any thread may use it. Every
     method raises StoreError where the store can't be read."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         """Raises SettingsError or StoreError."""
+        self._settings = settings
+        self._clock = clock
         self._trust = Trust.of(settings)
         self._directory = settings.cache_directory
         self._decoded: dict[tuple[str, str], Package] = {}
@@ -52,6 +55,16 @@ class Library:
     def pins(self) -> Pins:
         """What eviction takes last; to be read only."""
         return Pins.load(self._directory)
+
+    def is_too_old(self, entry: Entry) -> bool:
+        """Whether `cache.max_stale` forbids to serve it while upstream is out of reach. A tarball
+        is as good as the registry entry that names it; with the offline flag nothing is."""
+        limit = self._settings.cache.max_stale
+        if limit is None or self._settings.offline or entry.kind is Kind.INSTALL:
+            return False
+        if entry.kind is Kind.TARBALL and self._settings.cache.verify:
+            return False
+        return self._clock() - entry.checked_at > limit
 
     def entry(self, resource: Resource) -> Entry | None:
         """What is known of a stored resource, its body not looked at."""
@@ -93,9 +106,10 @@ class Library:
         release = self.release(name, version)
         return entry if release and release.outer_checksum == entry.sha256 else None
 
-    def holdings(self) -> Iterator[tuple[Resource, Entry]]:
-        """Everything that clients can ask for and is stored, in no order."""
-        for entry in self.reader.entries():
+    def holdings(self, prefix: str = "") -> Iterator[tuple[Resource, Entry]]:
+        """Everything that clients can ask for, is stored, and has a key that begins so; in no
+        order."""
+        for entry in self.reader.entries(prefix):
             if (resource := resources.of_key(entry.key)) is not None:
                 yield resource, entry
 

@@ -79,11 +79,12 @@ class Watch:
                     continue  # gone, or a dangling link
                 if stat.S_ISREG(status.st_mode):
                     mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-                    found[Path(_settled(name))] = mark
+                    found[Path(settled(name))] = mark
         return found
 
 
-def _settled(path: str) -> str:
+def settled(path: str) -> str:
+    """The one name of a file, however it is reached; a link to it stays one."""
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import diskcache
 
 from hexcache.disk import SafeDisk
-from hexcache.errors import StoreError
+from hexcache.errors import StoreError, StoreInUseError
 from hexcache.leftovers import DAMAGED, PARTIAL, leftovers
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,9 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise StoreError(
-            f"{directory} is in use by another Hexcache; stop it or change `data`"
+        raise StoreInUseError(
+            f"{directory} is in use by another Hexcache, a server or a command such as "
+            "`hexcache warm`; wait for its end, stop it or change `data`"
         ) from None
     try:
         (directory / PARTIAL).mkdir(mode=0o700, exist_ok=True)

@@ -60,9 +60,15 @@ class StoreReader:
             return self._entry(key, mode, filename, value)
         return None
 
-    def entries(self) -> list[Entry]:
-        """Every entry, in no order. Raises StoreError."""
-        rows = self._rows("key >= 'm:' AND key < 'm;'", columns="key, mode, filename, value")
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """Every entry whose key begins so, in no order. Raises StoreError."""
+        # "\U0010ffff" is behind whatever a key goes on with.
+        rows = self._rows(
+            "key >= ? AND key < ?",
+            f"m:{prefix}",
+            f"m:{prefix}\U0010ffff",
+            columns="key, mode, filename, value",
+        )
         found = (self._entry(key[2:], *rest) for key, *rest in rows)
         return [entry for entry in found if entry is not None]
 

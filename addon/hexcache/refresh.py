@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hexcache import registry, resources
-from hexcache.connections import host_of
 from hexcache.entries import Entry, Unstored
 from hexcache.errors import StoreError, UpstreamError, VerificationError
+from hexcache.labels import host_of
 from hexcache.messages import Content, read
 from hexcache.progress import Progress
 from hexcache.registry import KeyRing, Package, Release

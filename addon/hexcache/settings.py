@@ -181,8 +181,8 @@ def find_config(config: Path | None = None) -> Path | None:
     there."""
     named = config or (Path(value) if (value := os.environ.get(CONFIG_VARIABLE)) else None)
     if named is None:
-        return DEFAULT_FILE.absolute() if DEFAULT_FILE.is_file() else None
-    if not named.is_file():
+        return DEFAULT_FILE.absolute() if os.path.isfile(DEFAULT_FILE) else None
+    if not os.path.isfile(named):
         raise SettingsError(
             f"{named}: no such file; name one with --config or {CONFIG_VARIABLE}", where=str(named)
         )

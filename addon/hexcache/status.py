@@ -126,6 +126,10 @@ class Status:
                 "to listen.status_names\n"
             )
             raise web.HTTPMisdirectedRequest(text=text)
+        # Somebody else's page may link to ours; making a browser work for it is another thing.
+        site, mode = (request.headers.get(f"Sec-Fetch-{name}") for name in ("Site", "Mode"))
+        if site == "cross-site" and (mode != "navigate" or request.method == "POST"):
+            raise web.HTTPForbidden(text="another site's page asks for this\n")
         return await handler(request)
 
     async def _ready(self, _: web.Request) -> web.Response:

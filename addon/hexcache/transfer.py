@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hexcache.connections import Response, host_of
+from hexcache.connections import Response
 from hexcache.errors import OfflineError, UpstreamError, VerificationError
+from hexcache.labels import host_of
 from hexcache.pace import Pace
 from hexcache.progress import Progress
 from hexcache.resources import Origin, Resource

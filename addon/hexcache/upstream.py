@@ -8,10 +8,11 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
-from hexcache.connections import Connections, Response, host_of, label_of
+from hexcache.connections import Connections, Response
 from hexcache.errors import UpstreamError
 from hexcache.gate import Gate
 from hexcache.health import Health
+from hexcache.labels import host_of, label_of
 from hexcache.pace import Pace
 from hexcache.resources import Origin
 from hexcache.settings import Settings

@@ -117,11 +117,13 @@ async def warm(
     if core.engine.offline:
         raise OfflineError(
             "nothing can be fetched: Hexcache is offline; `hexcache check` says what is missing, "
-            "`hexcache offline off` ends it"
+            "`hexcache offline off` ends it, or `offline: false` where no server runs"
         )
     run = _Run(core, report, jobs, before_each)
-    # So that what comes in doesn't drive out what came before.
-    await run.pin(demand.label, _known_before(demand))
+    # So that what comes in doesn't drive out what came before, or is here from the last time.
+    old = core.store.pins.groups.get(demand.label)
+    before = old.keys if old else frozenset()
+    await run.pin(demand.label, before.union(_known_before(demand)))
     async with asyncio.TaskGroup() as tasks:
         for locked in demand.releases:
             tasks.create_task(run.locked(locked, demand.docs))
@@ -130,7 +132,9 @@ async def warm(
         if demand.tools:
             for csv in tools.CSVS:
                 tasks.create_task(run.tool(csv))
-    await run.pin(demand.label, [resource.key for resource in run.held])
+    # Docs that somebody wanted once stay with their releases.
+    docs = {resources.docs(each.name, each.version).key for each in demand.releases}
+    await run.pin(demand.label, [*run.present(), *(before & docs)])
     run.look_again()
     return run.summary
 
@@ -163,12 +167,16 @@ class _Run:
 
     async def pin(self, label: str, keys: Iterable[str]) -> None:
         keys = list(keys)
-        if keys:
-            pins, now = self._core.store.pins, self._core.clock()
-            try:
-                await asyncio.to_thread(lambda: pins.pin(label, keys, at=now))
-            except OSError as error:
-                self._fail("pins", f"they can't be written: {error.strerror}")
+        pins, now = self._core.store.pins, self._core.clock()
+        try:
+            await asyncio.to_thread(lambda: pins.pin(label, keys, at=now))
+        except OSError as error:
+            self._fail("pins", f"they can't be written: {error.strerror}")
+
+    def present(self) -> list[str]:
+        """The keys of what was wanted and is stored now, whether it could be asked about or not."""
+        wanted = {*self._asked, *self.held}
+        return [each.key for each in wanted if self._core.store.get(each.key) is not None]
 
     async def locked(self, locked: LockedRelease, docs: bool) -> None:
         """A release of a lock file, and the registry entries that resolving asks for."""
@@ -196,8 +204,14 @@ class _Run:
     async def wished(self, demand: Demand) -> None:
         """Releases by name, with what they depend on."""
 
+        named = {wish.name for wish in demand.wishes}
+
         async def look_up(name: str) -> Package | None:
-            return await self._package(resources.package(name), by_resolver=True)
+            about = resources.package(name)
+            if name in named:
+                # "The newest" is what upstream says now, not what was here within the patience.
+                await self._need(about, itself=True, by_resolver=True)
+            return await self._package(about, by_resolver=True)
 
         resolution = await resolve(
             demand.wishes, look_up, latest=demand.latest, all_versions=demand.all_versions
@@ -282,6 +296,9 @@ class _Run:
             self._fail(resource, "it was fetched, but can't be stored: is the disk full?")
             return None
         self.held[resource] = found.entry
+        if itself and found.outcome is Outcome.STALE:
+            why = f"as it was known: upstream could not be asked ({found.detail})"
+            self._report({"event": "note", "subject": str(resource), "why": why})
         if first:
             self._count(resource, found)
         return found.entry

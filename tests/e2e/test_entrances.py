@@ -84,7 +84,7 @@ class TestHealth:
             assert (got.status, got.body) == (200, path.read_bytes())
             assert b"PRIVATE KEY" not in got.body
             assert got.headers["x-content-type-options"] == "nosniff"
-        for other in ("/mitmproxy-ca.pem", "/../mitmproxy-ca.pem", "/"):
+        for other in ("/mitmproxy-ca.pem", "/../mitmproxy-ca.pem", "/ca"):
             assert curl(running.status + other, "--path-as-is").status == 404
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -104,7 +104,10 @@ class TestHealth:
 
     def test_asking_is_cheap(self) -> None:
         """Docker does it every 30 s for as long as Hexcache runs."""
-        look = "import sys, hexcache.cli; print({'mitmproxy', 'cryptography'} & {*sys.modules})"
+        look = (
+            "import sys, hexcache.cli, hexcache.commands.serving; "
+            "print({'mitmproxy', 'cryptography'} & {*sys.modules})"
+        )
         done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True)
         assert done.stdout == b"set()\n"
 

@@ -77,7 +77,7 @@ def test_it_says_first_whether_it_works(world: World, proxy: Running, page: Page
     page.goto(proxy.status)
     expect(page.locator("h1")).to_have_text("Online: all is well.")
     expect(page).to_have_title("Online - Hexcache")
-    saved = page.locator("dl.tiles div", has_text="From the store")
+    saved = page.locator("dl.tiles div", has_text="Served from this cache")
     expect(saved).to_contain_text("of 5 requests")
     expect(page.locator("tbody tr").first).to_contain_text("tarball alpha-1.1.0")
     expect(page.locator("tbody tr").first).to_contain_text("hit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_offline_it_says_how_to_go_on(hexcache: Callable[..., Running], lock: Pa
         (("warm", "nowhere/mix.lock"), "nowhere/mix.lock: No such file or directory"),
         (("warm", "alpha@one"), "'one' is not a version"),
         (("warm",), "no lock file is in this directory"),
+        (("warm", "a!" * 200), "names no package"),
         (("check",), "no lock file is in this directory"),
         (("check", "proxy.yaml"), "proxy.yaml"),
     ],
@@ -192,3 +194,70 @@ def test_what_can_not_be_understood(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_a_lock_file_from_a_pipe(hexcache: Callable[..., Running], lock: Path) -> None:
+    """How it gets into a container: docker compose exec -T."""
+    proxy = hexcache()
+    command = [
+        sys.executable,
+        "-m",
+        "hexcache",
+        "warm",
+        "/dev/stdin",
+        "--config",
+        str(proxy.config),
+    ]
+    with lock.open() as file:
+        result = subprocess.run(
+            command, stdin=file, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert result.returncode == 0, result.stderr
+    assert run_hexcache("check", str(lock), config=proxy.config).returncode == 0
+
+
+def test_two_at_once_without_a_server(hexcache: Callable[..., Running], lock: Path) -> None:
+    proxy = hexcache()
+    proxy.stop()
+    command = [sys.executable, "-m", "hexcache", "warm", str(lock), "--config", str(proxy.config)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    results = [each.communicate(timeout=60) for each in both]
+    assert [each.returncode for each in both] == [0, 0], results
+
+
+@pytest.mark.parametrize("command", ["warm", "check", "ls", "stats", "gc", "audit"])
+def test_a_store_in_a_project_s_directory_helps_nobody(tmp_path: Path, command: str) -> None:
+    (tmp_path / "mix.lock").write_text("%{}")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXCACHE_")}
+    result = subprocess.run(
+        [sys.executable, "-m", "hexcache", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "HEXCACHE_CONFIG" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mix.lock"]
+
+
+def test_an_output_that_is_full(world: World, lock: Path, tmp_path: Path) -> None:
+    config = tmp_path / "proxy.yaml"
+    config.write_text("data: data\n")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "hexcache", "check", str(lock), "--config", str(config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr

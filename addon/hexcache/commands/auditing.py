@@ -14,12 +14,11 @@ import click
 from hexcache import sarif
 from hexcache.audit import Audit, Finding, Severity, Unknown, audit
 from hexcache.commands import lockfiles
-from hexcache.commands.common import config_option, json_option, print_json
+from hexcache.commands.common import config_option, json_option, load_of_server, print_json
 from hexcache.commands.tables import counted, iso
 from hexcache.library import Library
 from hexcache.lockfiles import Skipped
 from hexcache.printing import printable
-from hexcache.settings import load
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def audit_command(
     if not paths:
         raise click.UsageError("LOCKFILE is missing, and no lock file is in this directory.")
     opened = lockfiles.read_all(paths)
-    with Library(load(config)) as library:
+    with Library(load_of_server(config)) as library:
         audits = [(each.path, audit(library, each.lock)) for each in opened]
     skipped = [(each.path, skip) for each in opened for skip in each.lock.skipped]
     report = _report(audits, skipped, Severity[least.upper()])

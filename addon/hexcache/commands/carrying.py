@@ -16,7 +16,7 @@ import click
 
 from hexcache import bundle, completeness
 from hexcache.commands import lockfiles
-from hexcache.commands.common import config_option, json_option, print_json, run_job
+from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.entries import Entry
 from hexcache.errors import BundleError
 from hexcache.files import whole_file
@@ -24,7 +24,6 @@ from hexcache.jobs import Event
 from hexcache.library import Library
 from hexcache.printing import printable
 from hexcache.resources import Resource
-from hexcache.settings import load
 
 _STANDARD = Path("-")
 
@@ -50,7 +49,7 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
     a lock file needs and isn't stored is listed: exit status 1.
     """
     opened = lockfiles.read_all(locks)
-    settings = load(config)
+    settings = load_of_server(config)
     with Library(settings) as library:
         missing: list[str] = []
         items: dict[Resource, Entry] = {}
@@ -108,7 +107,7 @@ def import_command(file: Path, config: Path | None, as_json: bool) -> None:
     Signatures and checksums are verified again, and what is newer here stays. FILE `-` is standard
     input. A member that is refused is named: exit status 1. A running server takes it in itself.
     """
-    settings = load(config)
+    settings = load_of_server(config)
     members: list[Event] = []
     summary: dict[str, Any] = {}
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,13 @@ from typing import Any
 
 import click
 
-from hexcache.errors import NoServerError
+from hexcache.errors import NoServerError, SettingsError, StoreInUseError
 from hexcache.jobs import Event
-from hexcache.settings import Settings
+from hexcache.settings import Settings, find_config, load
+
+# For how long a store may be in somebody else's hands: 15 seconds.
+_TRIES = 60
+_PAUSE = 0.25
 
 config_option = click.option(
     "--config",
@@ -23,6 +28,19 @@ config_option = click.option(
     help="Settings file (default: $HEXCACHE_CONFIG, else ./proxy.yaml).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def load_of_server(config: Path | None) -> Settings:
+    """The settings of the server whose store a command is about. Raises SettingsError where
+    nothing says which that is: a store of its own in a project's directory helps nobody."""
+    settings = load(config)
+    named = find_config(config) is not None or "HEXCACHE_DATA" in os.environ
+    if not named and not os.path.isdir(settings.cache_directory):
+        raise SettingsError(
+            "which Hexcache? No proxy.yaml is here: name the server's with --config, or "
+            "export HEXCACHE_CONFIG=/path/to/hexcache/proxy.yaml"
+        )
+    return settings
 
 
 def print_json(value: Any) -> None:
@@ -55,17 +73,25 @@ async def _events(
     # aiohttp takes a moment to import: whoever only reads doesn't need it.
     from hexcache import remote
 
-    running = remote.run_job(settings.data, name, arguments, upload)
-    try:
-        async with contextlib.aclosing(running) as events:
-            async for event in events:
-                yield event
-            return
-    except NoServerError:
-        pass
-    async with contextlib.aclosing(_here(settings, name, arguments, upload)) as events:
-        async for event in events:
-            yield event
+    for tries_left in reversed(range(_TRIES)):
+        running = remote.run_job(settings.data, name, arguments, upload)
+        try:
+            async with contextlib.aclosing(running) as events:
+                async for event in events:
+                    yield event
+                return
+        except NoServerError:
+            pass
+        try:
+            async with contextlib.aclosing(_here(settings, name, arguments, upload)) as events:
+                async for event in events:
+                    yield event
+                return
+        except StoreInUseError:
+            # A server that starts or ends, or another command that will soon be through.
+            if not tries_left:
+                raise
+            await asyncio.sleep(_PAUSE)
 
 
 async def _here(

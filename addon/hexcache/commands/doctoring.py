@@ -79,7 +79,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
 
 async def _ask(settings: Settings) -> Answer:
     """As the server asks, but for its patience. Raises HexcacheError."""
-    from hexcache.connections import host_of  # aiohttp takes a moment
+    from hexcache.labels import host_of  # aiohttp takes a moment
     from hexcache.probing import PATH, Answer
     from hexcache.upstream import Upstream
 

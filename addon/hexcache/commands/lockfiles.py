@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ def read_all(paths: Iterable[Path]) -> list[Opened]:
 
 def looks_like_one(text: str) -> bool:
     """Whether an argument means a file and not a package."""
-    return "/" in text or text.endswith((".lock", ".toml")) or Path(text).is_file()
+    return "/" in text or text.endswith((".lock", ".toml")) or os.path.isfile(text)
 
 
 def found_here() -> list[Path]:
     """Those of the project in the current directory."""
-    return [path for kind in LockKind if (path := Path(kind)).is_file()]
+    return [path for kind in LockKind if os.path.isfile(path := Path(kind))]

@@ -85,7 +85,7 @@ class WarmProgress:
                 self._total = event["count"]
             case "have":
                 self._have(event)
-            case "failed":
+            case "failed" | "note":
                 self.note(f"{event['subject']}: {event['why']}")
             case "summary":
                 self.summary = dict(event)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hexcache.commands.common import config_option, json_option, print_json
+from hexcache.commands.common import config_option, json_option, load_of_server, print_json
 from hexcache.commands.tables import counted, duration, iso, print_table, size
 from hexcache.errors import ControlError, HexcacheError, NoServerError
 from hexcache.inventory import (
@@ -21,10 +21,11 @@ from hexcache.inventory import (
     statistics,
     stored_package,
 )
+from hexcache.labels import label_of
 from hexcache.library import Library
 from hexcache.printing import printable
 from hexcache.registry import Advisory, Dependency, Release
-from hexcache.settings import Settings, load
+from hexcache.settings import Settings
 
 _COPIES = {
     Copy.STORED: "tarball",
@@ -44,7 +45,7 @@ def ls(pattern: str | None, as_json: bool, config: Path | None) -> None:
     registry entry is current, USED how long ago a client got something of the package; a running
     server notes that once a minute. Exit status 1 if nothing fits PATTERN.
     """
-    with Library(load(config)) as library:
+    with Library(load_of_server(config)) as library:
         packages = inventory(library, pattern or "*")
     if pattern is not None and not packages:
         raise HexcacheError(f"nothing is stored of {printable(pattern)}; `hexcache ls` lists all")
@@ -97,7 +98,7 @@ def _worst(stored: StoredRelease) -> str:
 @config_option
 def show(name: str, as_json: bool, config: Path | None) -> None:
     """Show the stored registry entry of a package, and what of it is stored."""
-    with Library(load(config)) as library:
+    with Library(load_of_server(config)) as library:
         package = stored_package(library, name)
         groups = library.pins.groups
     if package is None:
@@ -116,7 +117,8 @@ def _print_package(package: StoredPackage, labels: list[str]) -> None:
         _line("registry entry", "not stored")
     else:
         _line("registry entry", f"{size(entry.size)}, stored {duration(now - entry.stored_at)} ago")
-        _line("", f"current {duration(now - entry.checked_at)} ago, from {entry.base or 'unknown'}")
+        source = label_of(entry.base) or "unknown"
+        _line("", f"current {duration(now - entry.checked_at)} ago, from {source}")
     if entry is not None and package.package is None:
         _line("", "it can't be believed: run `hexcache verify`")
     docs = sum(each.docs for each in package.releases)
@@ -184,7 +186,7 @@ def _package_json(package: StoredPackage, *, whole: bool = False) -> dict[str, A
             "sha256": entry.sha256,
             "stored_at": iso(entry.stored_at),
             "checked_at": iso(entry.checked_at),
-            "upstream": entry.base,
+            "upstream": label_of(entry.base),
             "believed": package.package is not None,
         },
         "releases": [
@@ -239,7 +241,7 @@ def _advisory_json(advisory: Advisory) -> dict[str, Any]:
 @config_option
 def stats(as_json: bool, config: Path | None) -> None:
     """Say how much is stored, and how the running server is."""
-    settings = load(config)
+    settings = load_of_server(config)
     with Library(settings) as library:
         found = statistics(library, limit=settings.cache.size_limit)
     server = _server(settings)

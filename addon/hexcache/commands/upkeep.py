@@ -11,11 +11,10 @@ from typing import Any
 
 import click
 
-from hexcache.commands.common import config_option, json_option, print_json, run_job
+from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.commands.tables import counted, size
 from hexcache.jobs import Event
 from hexcache.printing import printable
-from hexcache.settings import load
 
 # What became of a release, as `hexcache.upkeep.changes` calls it.
 _CHANGES = {
@@ -38,7 +37,7 @@ def verify(as_json: bool, config: Path | None) -> None:
     for a week, and is fetched again when somebody asks for it. Exit status 1 if there was any.
     Tarballs that were replaced or reverted since aren't damage: `hexcache gc` removes them.
     """
-    settings = load(config)
+    settings = load_of_server(config)
     events: dict[str, list[Event]] = {"bad": [], "superseded": [], "summary": []}
     with _bar("verifying", quiet=as_json) as advance:
 
@@ -94,7 +93,7 @@ def refresh(names: tuple[str, ...], everything: bool, as_json: bool, config: Pat
             failed = event["event"] == "failed"
             click.echo(f"{printable(event['name'])}: {printable(_news(event))}", err=failed)
 
-    run_job(load(config), "refresh", {"names": list(names), "all": everything}, on_event)
+    run_job(load_of_server(config), "refresh", {"names": list(names), "all": everything}, on_event)
     failed = [event for event in packages if event["event"] == "failed"]
     if as_json:
         print_json(
@@ -153,7 +152,7 @@ def rm(what: tuple[str, ...], as_json: bool, config: Path | None) -> None:
             pins = f", {counted(event['pins'], 'pin')}" if event["pins"] else ""
             click.echo(f"removed {printable(event['what'])}: {freed}{pins}")
 
-    run_job(load(config), "rm", {"what": list(what)}, on_event)
+    run_job(load_of_server(config), "rm", {"what": list(what)}, on_event)
     unknown = [event["what"] for event in events if event["event"] == "unknown"]
     if as_json:
         removed = [_counts(event) for event in events if event["event"] == "removed"]
@@ -175,7 +174,7 @@ def gc(dry_run: bool, put_aside: bool, as_json: bool, config: Path | None) -> No
     """
     events: list[Event] = []
     arguments = {"dry": dry_run, "put_aside": put_aside}
-    run_job(load(config), "gc", arguments, events.append)
+    run_job(load_of_server(config), "gc", arguments, events.append)
     freed = [event for event in events if event["event"] == "freed"]
     total = next(event["bytes"] for event in events if event["event"] == "summary")
     if as_json:

@@ -10,12 +10,12 @@ import click
 
 from hexcache import completeness
 from hexcache.commands import lockfiles
-from hexcache.commands.common import config_option, json_option, print_json, run_job
+from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.commands.lockfiles import Opened
 from hexcache.commands.progress import WarmProgress
 from hexcache.completeness import Completeness
 from hexcache.library import Library
-from hexcache.settings import load
+from hexcache.locks_on_disk import settled
 
 _WHAT = "LOCKFILE|PACKAGE"
 
@@ -70,7 +70,7 @@ def warm(
     opened = lockfiles.read_all(paths)
     demands = [
         Demand(
-            label=str(each.path.absolute()),
+            label=settled(str(each.path.absolute())),
             releases=tuple(completeness.public(each.lock)),
             docs=docs,
         )
@@ -89,7 +89,7 @@ def warm(
         )
     if tools:
         demands.append(Demand(label="tools", tools=True))
-    settings = load(config)
+    settings = load_of_server(config)
     with WarmProgress(quiet=as_json) as progress:
         for each in opened:
             for skipped in completeness.skipped(each.lock):
@@ -126,7 +126,7 @@ def check(files: tuple[Path, ...], docs: bool, as_json: bool, config: Path | Non
     if not paths:
         raise click.UsageError("LOCKFILE is missing, and no lock file is in this directory.")
     opened = lockfiles.read_all(paths)
-    with Library(load(config)) as library:
+    with Library(load_of_server(config)) as library:
         results = [completeness.check(library, each.lock, docs=docs) for each in opened]
     if as_json:
         print_json(
@@ -147,9 +147,9 @@ def _print(opened: Opened, result: Completeness) -> None:
     for gap in result.gaps:
         click.echo(f"{opened.path}:{gap.line}: {gap.subject}: {gap.why}")
     for skipped in result.skipped:
-        click.echo(f"{opened.path}: {skipped.name} is {skipped.why}")
+        click.echo(f"{opened.path}: {skipped.name}: {skipped.why}")
     if result.is_complete:
-        beside = f", beside {len(result.skipped)} that Hexcache never has" if result.skipped else ""
+        beside = f", beside {len(result.skipped)} named above" if result.skipped else ""
         click.echo(f"{opened.path}: complete: {result.present} files{beside}")
     else:
         click.echo(
@@ -166,7 +166,7 @@ def _as_json(opened: Opened, result: Completeness) -> dict[str, object]:
         "missing": [
             {"subject": gap.subject, "why": gap.why, "line": gap.line} for gap in result.gaps
         ],
-        "skipped": _skipped([opened]),
+        "skipped": [{"name": each.name, "why": each.why} for each in result.skipped],
     }
 
 

@@ -18,8 +18,10 @@ _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 
 def host_of(header: str) -> str | None:
     """The host in a Host header, in lower case and without brackets; None where there is none."""
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::[0-9]{1,5})?", header.strip())
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/]+)(?::([0-9]{1,5}))?", header.strip())
     if match is None:
+        return None
+    if match[2] and int(match[2]) > 65535:
         return None
     host = match[1].lower().strip("[]").removesuffix(".")
     return host if _is_address(host) or _NAME.fullmatch(host) else None

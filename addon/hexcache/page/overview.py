@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hexcache.assembly import Parts
 from hexcache.history import Bucket, Recent
+from hexcache.labels import label_of
 from hexcache.landing import Fetch
 from hexcache.messages import Outcome
 from hexcache.page import charts, words
 from hexcache.page.charts import Chart
+from hexcache.settings import UpstreamSettings
 from hexcache.status import Readiness
 
 _SHOWN = 30
 # What the bars of the requests are made of, from below.
 _FROM_STORE = (Outcome.HIT, Outcome.REVALIDATED, Outcome.STALE, Outcome.OFFLINE)
-_FAILED = (Outcome.ERROR,)
 _COLOURS = {
     Outcome.HIT: "good",
     Outcome.REVALIDATED: "good",
@@ -76,7 +77,7 @@ def overview(parts: Parts, readiness: Readiness) -> dict[str, Any]:
     hour, day = history.last_hour(), history.last_day()
     now = parts.clock()
     return {
-        "state": state_of(readiness),
+        "state": state_of(readiness, parts.settings.upstream),
         "tiles": _tiles(parts, history.total(hour), history.total(day)),
         "hour": _period(hour),
         "day": _period(day),
@@ -85,7 +86,7 @@ def overview(parts: Parts, readiness: Readiness) -> dict[str, Any]:
     }
 
 
-def state_of(readiness: Readiness) -> State:
+def state_of(readiness: Readiness, upstream: UpstreamSettings) -> State:
     """What somebody wants to know first."""
     if readiness.why:
         return State("bad", "Not working", f"Clients can't be answered: {readiness.why}")
@@ -104,36 +105,41 @@ def state_of(readiness: Readiness) -> State:
         upstreams = " and ".join(readiness.upstream)
         return State("good", "Online", "Online: all is well.", (f"Asks {upstreams}.",))
     since = max(float(str(each["since"] or 0)) for each in down.values())
-    # With another mirror up nobody misses anything.
-    whole = len(down) == len(readiness.upstream)
-    sentence = (
-        f"Degraded for {words.span(since)}: {' and '.join(down)} "
-        f"{'is' if len(down) == 1 else 'are'} down."
-    )
-    served = "What is stored is served"
-    rest = (
-        "the rest is answered with an error until a probe finds it back."
-        if whole
-        else ("the rest comes from the others.")
-    )
+    verb = "is" if len(down) == 1 else "are"
     return State(
         "warn",
         "Degraded",
-        sentence,
-        (*(f"Because {each['why']}." for each in down.values()), f"{served}; {rest}"),
+        f"Degraded for {words.span(since)}: {' and '.join(down)} {verb} down.",
+        (
+            *(f"Because {each['why']}." for each in down.values()),
+            *_consequences(set(down), upstream),
+        ),
     )
+
+
+def _consequences(down: set[str], upstream: UpstreamSettings) -> Iterator[str]:
+    for bases, what in ((upstream.repo, "packages"), (upstream.builds, "mix's own tools")):
+        labels = {label_of(base) for base in bases}
+        if labels <= down:
+            yield (
+                f"Of {what}, what is stored is served; the rest is answered with an error until "
+                "the line is back, which is noticed within seconds."
+            )
+        elif labels & down:
+            others = " and ".join(sorted(labels - down))
+            yield f"Nobody misses anything: {what} come from {others}."
 
 
 def _tiles(parts: Parts, hour: Bucket, day: Bucket) -> list[Tile]:
     store = parts.store.statistics()
-    from_store = sum(day.outcomes[each] for each in _FROM_STORE)
+    asked = day.hits + day.misses
     ratio = "-" if day.hit_ratio is None else words.percent(day.hit_ratio, 1)
     spared = max(day.served - day.fetched, 0)
     return [
         Tile(
-            "From the store",
+            "Served from this cache",
             ratio,
-            f"{words.number(from_store)} of {words.counted(day.requests, 'request')} today",
+            f"{words.number(day.hits)} of {words.counted(asked, 'request')} in 24 hours",
         ),
         Tile(
             "Not downloaded",
@@ -183,12 +189,10 @@ def _period(buckets: Sequence[Bucket]) -> Period:
 
 
 def _split(bucket: Bucket) -> tuple[float, float, float]:
-    stored, failed = (_count(bucket, which) for which in (_FROM_STORE, _FAILED))
-    return float(stored), float(bucket.requests - stored - failed), float(failed)
-
-
-def _count(bucket: Bucket, outcomes: Iterable[Outcome]) -> int:
-    return sum(bucket.outcomes[each] for each in outcomes)
+    # What was refused while offline has that outcome too, and was served to nobody.
+    refused = max(sum(bucket.outcomes[each] for each in _FROM_STORE) - bucket.hits, 0)
+    failed = bucket.outcomes[Outcome.ERROR] + refused
+    return float(bucket.hits), float(bucket.requests - bucket.hits - failed), float(failed)
 
 
 def _line(recent: Recent, now: float) -> Line:
@@ -196,7 +200,7 @@ def _line(recent: Recent, now: float) -> Line:
     return Line(
         subject=recent.subject,
         outcome=recent.outcome if recent.status < 400 else f"{recent.outcome} {recent.status}",
-        colour=colours.get(recent.outcome, ""),
+        colour="bad" if recent.status >= 500 else colours.get(recent.outcome, ""),
         detail=recent.detail,
         size=words.size(recent.size),
         took=words.duration(recent.seconds),

@@ -12,10 +12,11 @@ from hexcache.inventory import (
     Copy,
     StoredPackage,
     StoredRelease,
-    inventory,
+    amounts,
     newest_first,
     stored_package,
 )
+from hexcache.labels import label_of
 from hexcache.library import Library
 from hexcache.page import words
 from hexcache.registry import Advisory, Release
@@ -84,10 +85,13 @@ def packages_view(
 ) -> dict[str, Any]:
     """The values of the template. `query` is a part of a name. Raises StoreError."""
     now = clock()
-    found = [each for each in inventory(library) if query.lower() in each.name.lower()]
-    shown = found if every else found[:_SHOWN]
-    size = words.size(sum(each.bytes for each in found))
-    releases = sum(each.tarballs for each in found)
+    every_name = amounts(library)
+    found = {name: each for name, each in every_name.items() if query.lower() in name.lower()}
+    # Looking into a registry entry takes a moment: only into those that are shown.
+    names = list(found) if every else list(found)[:_SHOWN]
+    shown = [each for name in names if (each := stored_package(library, name))]
+    size = words.size(sum(size for _, size in found.values()))
+    releases = sum(releases for releases, _ in found.values())
     what = f" with {query!r} in their names" if query else ""
     summary = (
         f"{words.counted(len(found), 'package')}{what}, "
@@ -98,7 +102,7 @@ def packages_view(
         "packages": [_row(each, now) for each in shown],
         "summary": summary if found or query else "Nothing is stored yet.",
         "total": len(found),
-        "more": len(found) > len(shown),
+        "more": len(found) > len(names),
     }
 
 
@@ -150,7 +154,7 @@ def _badges_of_package(package: StoredPackage) -> Iterator[Badge]:
 def _about(package: StoredPackage, now: float) -> str:
     if package.entry is None:
         return f"No registry entry is stored. {words.size(package.bytes)} in all."
-    source = package.entry.base or "unknown"
+    source = label_of(package.entry.base) or "unknown"
     believed = "" if package.package else " It can't be believed: run hexcache verify."
     return (
         f"Registry entry from {source}, current {words.ago(now - package.entry.checked_at)}. "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from hexcache import completeness, lockfiles
 from hexcache.assembly import Parts
@@ -38,6 +40,8 @@ class Page:
         self._library = library
         self._readiness = readiness
         self._pages = Pages()
+        # Of its own, and one: a large store may take seconds, and clients' files need the others.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hexcache-page")
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -61,7 +65,7 @@ class Page:
         query = request.query.get("q", "").strip()[:100]
         every = "all" in request.query
         values = await self._from_library(packages_view, query, every)
-        return self._pages.answer("packages", here="/packages", **values)
+        return await self._aside(lambda: self._pages.answer("packages", here="/packages", **values))
 
     async def _package(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -73,7 +77,9 @@ class Page:
                 title="Not here",
                 text=f"Nothing is stored of a package {name!r}.",
             )
-        return self._pages.answer("package", here="/packages", package=found)
+        return await self._aside(
+            lambda: self._pages.answer("package", here="/packages", package=found)
+        )
 
     async def _setup(self, request: web.Request) -> web.Response:
         host = host_of(request.host)
@@ -95,22 +101,25 @@ class Page:
     async def _check(self, request: web.Request) -> web.Response:
         try:
             name, text = await _uploaded(request)
-            lock = await asyncio.to_thread(lockfiles.parse, name, text)
-            result = await asyncio.to_thread(completeness.check, self._library, lock)
+            lock = await self._aside(lambda: lockfiles.parse(name, text))
+            result = await self._aside(lambda: completeness.check(self._library, lock))
         except LockFileError as error:
             return self._answer_check(problem=str(error), status=400)
         except HexcacheError as error:
             return self._answer_check(problem=str(error), status=503)
-        return self._answer_check(name=name, result=result)
+        return await self._aside(lambda: self._answer_check(name=name, result=result))
 
     def _answer_check(self, *, status: int = 200, **values: Any) -> web.Response:
         empty = {"problem": "", "result": None, "name": ""}
         return self._pages.answer("check", here="/check", status=status, **{**empty, **values})
 
+    async def _aside[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def _from_library(self, view: Callable[..., Any], *arguments: Any) -> Any:
         """Raises HTTPServiceUnavailable, as a page."""
         try:
-            return await asyncio.to_thread(view, self._library, *arguments)
+            return await self._aside(lambda: view(self._library, *arguments))
         except HexcacheError as error:
             raise web.HTTPServiceUnavailable(text=f"{error}\n") from None
 
@@ -130,7 +139,7 @@ async def _uploaded(request: web.Request) -> tuple[str, str]:
                 return name, data.decode("utf-8")
     except UnicodeDecodeError:
         raise LockFileError("not a UTF-8 text: is this a lock file?") from None
-    except (ValueError, AssertionError):
+    except (ValueError, KeyError, AssertionError, BadHttpMessage):
         pass  # no form, or a broken one
     raise LockFileError("no file came: choose mix.lock, rebar.lock or manifest.toml")
 

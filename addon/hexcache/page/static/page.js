@@ -3,22 +3,37 @@
 "use strict";
 
 const EVERY = 5000;
+let asking = false;
 
 async function refresh() {
   const live = document.getElementById("live");
-  if (!live || document.hidden || live.contains(document.activeElement)) return;
+  if (!live || document.hidden || asking) return;
+  asking = true;
   try {
-    const answer = await fetch(location.href, { cache: "no-store", redirect: "error" });
+    const answer = await fetch(location.href, {
+      cache: "no-store",
+      redirect: "error",
+      signal: AbortSignal.timeout(EVERY),
+    });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const replacement = fresh.getElementById("live");
     if (replacement) {
-      live.replaceWith(document.adoptNode(replacement));
+      // What somebody is reading with the keyboard stays; the rest changes around it.
+      const focused = live.contains(document.activeElement);
+      const parts = focused ? ".state, .tiles, .charts" : "#live";
+      const old = focused ? live.querySelectorAll(parts) : [live];
+      const now = focused ? replacement.querySelectorAll(parts) : [replacement];
+      old.forEach((part, index) => {
+        if (now[index]) part.replaceWith(document.adoptNode(now[index]));
+      });
       document.title = fresh.title;
     }
     document.getElementById("lost").hidden = true;
   } catch {
     document.getElementById("lost").hidden = false;
+  } finally {
+    asking = false;
   }
 }
 
@@ -54,6 +69,9 @@ function dropping() {
   input.addEventListener("change", () => form.requestSubmit());
 }
 
-if (document.getElementById("live")) setInterval(refresh, EVERY);
+if (document.getElementById("live")) {
+  setInterval(refresh, EVERY);
+  document.addEventListener("visibilitychange", refresh);
+}
 copyButtons();
 dropping();
