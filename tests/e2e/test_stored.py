@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import World
+from hexcache.labels import label_of
 from hexcache.proto import registry_pb2 as pb
 from support.commands import Ran, run
 from support.http import curl
@@ -95,7 +96,7 @@ def test_show(either: Commands, world: World) -> None:
     assert "  retired         security: use 1.1" in lines
     assert lines.count("  needs           beta ~> 1.0") == 2
     found = either.json("show", "alpha")
-    assert found["registry_entry"]["upstream"] == world.upstream.url
+    assert found["registry_entry"]["upstream"] == label_of(world.upstream.url)
     new, old = found["releases"]
     assert (new["tarball"], old["tarball"]) == ("stored", "missing")
     assert old["retired"] == {"reason": "security", "message": "use 1.1"}
