@@ -11,6 +11,7 @@ from support.clock import Clock
 from support.engine import CONTENT, URL, Bench, Make
 from support.signing import Rel, other_signer, signer
 from support.upstream import (
+    Fault,
     Upstream,
     closed,
     corrupt,
@@ -64,11 +65,11 @@ class TestRegistry:
         ids=["500", "502", "429", "403", "closed", "truncated", "corrupted"],
     )
     async def test_stale_whatever_its_age_when_upstream_fails(
-        self, foo: Bench, clock: Clock, fault: object
+        self, foo: Bench, clock: Clock, fault: Fault
     ) -> None:
         good = await foo.get("/packages/foo")
         foo.publish("foo", Rel("1.0.0", CONTENT), Rel("2.0.0", b"two"))
-        foo.fake.fault("/", fault)  # type: ignore[arg-type]
+        foo.fake.fault("/", fault)
         clock.advance(400 * 86400)
         stale = await foo.get("/packages/foo")
         assert (stale.status, stale.outcome, stale.body) == (200, "stale", good.body)
@@ -272,9 +273,9 @@ class TestTarballs:
         ids=["corrupted", "truncated", "reset", "500", "closed", "other"],
     )
     async def test_what_is_wrong_is_an_error_and_never_stored(
-        self, foo: Bench, fault: object
+        self, foo: Bench, fault: Fault
     ) -> None:
-        foo.fake.fault("/tarballs", fault)  # type: ignore[arg-type]
+        foo.fake.fault("/tarballs", fault)
         got = await foo.get(URL)
         assert got.status in (502, 504)
         assert CONTENT not in got.body

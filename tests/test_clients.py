@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,8 +19,8 @@ from hexcache.values import Address
 NAMES = {"HTTPS_PROXY", "https_proxy", "HEX_CACERTS_PATH", "GLEAM_CACERTS_PATH"}
 
 
-def text(form: Format, host: str | None = None, **settings: object) -> str:
-    made = Settings(**settings)  # type: ignore[arg-type]
+def text(form: Format, host: str | None = None, **settings: Any) -> str:
+    made = Settings(**settings)
     return render(client_environment(made, form, host), form)
 
 

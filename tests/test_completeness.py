@@ -157,3 +157,18 @@ async def test_what_max_stale_forbids_is_missing(
         result = completeness.check(strict, LOCK)
     assert result.is_complete is complete
     assert all("cache.max_stale" in gap.why for gap in result.gaps)
+
+
+async def test_a_body_that_changed_is_missing(
+    world: Bench, library: Library, tmp_path: Path
+) -> None:
+    """Of the same size: the server would drop it at the first request."""
+    large = Rel("2.0.0", bytes(100_000))
+    world.publish("bar", BAR, large)
+    await world.get("/packages/bar")
+    await world.get("/tarballs/bar-2.0.0.tar")
+    lock = lock_of(hex_entry("bar", large.tarball, version="2.0.0"))
+    assert missing(library, lock) == {}
+    for path in (tmp_path / "store").rglob("*.val"):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert missing(library, lock) == {"tarball bar-2.0.0": "not stored"}

@@ -28,6 +28,12 @@ HIT = Answer(
 MISS = replace(HIT, outcome=Outcome.MISS, seconds=2.0)
 
 
+def save(history: History) -> None:
+    """What the server does now and then, and at the end."""
+    if (content := history.encoded()) is not None:
+        history.write(content)
+
+
 @pytest.fixture
 def history(tmp_path: Path, clock: Clock) -> History:
     return History.load(tmp_path, clock)
@@ -141,7 +147,7 @@ class TestFile:
         history.answered(MISS)
         history.answered(replace(HIT, detail="it's “odd”"))
         history.fetched(7)
-        history.save()
+        save(history)
         clock.advance(61)
         after = again(tmp_path, clock)
         assert after.recent() == history.recent()
@@ -159,11 +165,11 @@ class TestFile:
             for outcome in Outcome:
                 history.answered(replace(HIT, outcome=outcome, detail="x" * 500, size=10**9))
             clock.advance(60)
-        history.save()
+        save(history)
         assert (tmp_path / "history.json").stat().st_size < 500_000
 
     def test_unchanged_is_not_written(self, history: History, tmp_path: Path) -> None:
-        history.save()
+        save(history)
         assert not (tmp_path / "history.json").exists()
         history.answered(HIT)
         assert history.encoded() is not None
@@ -197,12 +203,12 @@ class TestFile:
         assert "the history starts anew" in message
         assert (history.recent(), history.total(history.last_day()).requests) == ([], 0)
         history.answered(HIT)
-        history.save()
+        save(history)
         assert len(again(tmp_path, clock).recent()) == 1
 
     def test_any_cut_is_noticed(self, history: History, tmp_path: Path, clock: Clock) -> None:
         history.answered(HIT)
-        history.save()
+        save(history)
         whole = (tmp_path / "history.json").read_bytes()
         for length in range(len(whole)):
             (tmp_path / "history.json").write_bytes(whole[:length])
@@ -213,6 +219,6 @@ class TestFile:
     ) -> None:
         history.answered(HIT)
         (tmp_path / ".history.json.new").mkdir()
-        history.save()
+        save(history)
         assert "history.json can't be written" in caplog.text
         assert len(history.recent()) == 1

@@ -144,7 +144,7 @@ class TestSending:
         )
         await anext(sending)
         await sending.aclose()
-        assert "error 200 2 B" in lines.text
+        assert "aborted 200 2 B" in lines.text
         assert lines.text.count("the client hung up") == 1
 
     async def test_gone_before_it_began(
@@ -155,7 +155,7 @@ class TestSending:
         del sending
         gc.collect()
         assert lines.text.count("the client hung up") == 1
-        assert (telemetry.in_flight, telemetry.requests["package", "error"].count) == (0, 1)
+        assert (telemetry.in_flight, telemetry.requests["package", "aborted"].count) == (0, 1)
 
 
 def test_what_is_about_hexcache_itself_is_not_counted(

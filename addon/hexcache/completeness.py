@@ -56,7 +56,7 @@ def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completene
         entry, why = library.entry(resource), "not stored"
         if entry is not None and library.is_too_old(entry):
             why = "older than cache.max_stale: raise that, or set the offline flag"
-        elif entry is not None and library.reader.has_body(entry):
+        elif entry is not None and library.is_intact(entry):
             if resource.kind is not Kind.PACKAGE or library.package(resource.name) is not None:
                 found[resource] = entry
                 return

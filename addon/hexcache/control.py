@@ -18,6 +18,7 @@ from aiohttp import web
 from hexcache.assembly import Core
 from hexcache.errors import ControlError, HexcacheError, reason_of
 from hexcache.jobs import Event, Job, Order
+from hexcache.leftovers import PARTIAL
 from hexcache.unix_socket import NAME, PULSE_SECONDS, UPLOAD, within_reach
 
 logger = logging.getLogger(__name__)
@@ -147,14 +148,17 @@ class Control:
                 raise web.HTTPBadRequest(text="a JSON object is wanted") from None
             yield Order(arguments)
             return
-        with tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=".upload-") as file:
+        # Where the next start removes what a kill -9 leaves.
+        place = self._core.settings.cache_directory / PARTIAL
+        with contextlib.ExitStack() as stack:
             try:
+                file = stack.enter_context(tempfile.NamedTemporaryFile(dir=place))
                 async for chunk in request.content.iter_chunked(_CHUNK):
                     await asyncio.to_thread(file.write, chunk)
                 file.flush()
             except OSError as error:
                 raise web.HTTPInsufficientStorage(
-                    text=f"{self._path.parent} can't be written: {error.strerror}"
+                    text=f"{place} can't be written: {error.strerror}"
                 ) from None
             yield Order(upload=Path(file.name))
 

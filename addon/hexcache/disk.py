@@ -74,7 +74,7 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
             return self._adopt(value.path)
         if type(value) is not bytes or read:
             raise TypeError("values are bytes or Adopted")
-        return super().store(value, False, key=key)  # type: ignore[no-any-return]
+        return super().store(value, False, key=key)  # type: ignore[no-any-return]  # as above
 
     def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes | BinaryIO:
         if mode == MODE_RAW and filename is None and type(value) is bytes:

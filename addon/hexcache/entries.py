@@ -94,7 +94,7 @@ class Entry:
             return len(body) == self.size and hashlib.sha256(body).hexdigest() == self.sha256
         if os.fstat(body.fileno()).st_size != self.size:
             return False
-        digest = hashlib.file_digest(body, "sha256")  # type: ignore[arg-type]  # typeshed
+        digest = hashlib.file_digest(body, "sha256")  # type: ignore[arg-type]  # no readinto
         return digest.hexdigest() == self.sha256
 
 

@@ -103,8 +103,8 @@ class Recent:
 
 
 class History:
-    """An Observer. `clock`: seconds since the epoch; `save` is the caller's, now and then and at
-    the end."""
+    """An Observer. `clock`: seconds since the epoch. Who has one writes what `encoded` gives, now
+    and then and at the end."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -218,11 +218,6 @@ class History:
             self._failing = self._changed = True
         else:
             self._failing = False
-
-    def save(self) -> None:
-        """Write what has changed."""
-        if (content := self.encoded()) is not None:
-            self.write(content)
 
     def _saved_by(self, answer: Answer) -> float:
         """An estimate: a hit took so much less than misses of its kind do as a rule. Before a kind

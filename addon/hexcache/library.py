@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 from hexcache import resources
@@ -40,12 +39,7 @@ class Library:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -55,6 +49,11 @@ class Library:
     def pins(self) -> Pins:
         """What eviction takes last; to be read only."""
         return Pins.load(self._directory)
+
+    def is_intact(self, entry: Entry) -> bool:
+        """Whether its body is here, whole and unchanged."""
+        with self.reader.body(entry) as body:
+            return body is not None
 
     def is_too_old(self, entry: Entry) -> bool:
         """Whether `cache.max_stale` forbids to serve it while upstream is out of reach. A tarball

@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     PASSED = "passed"
     LOCAL = "local"  # about Hexcache itself: not counted
     ERROR = "error"
+    ABORTED = "aborted"  # the client hung up before its end
 
 
 class Headers(Mapping[str, str]):

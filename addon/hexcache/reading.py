@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
-from diskcache.core import DBNAME, MODE_BINARY
+from diskcache.core import DBNAME
 
 from hexcache.disk import SafeDisk
 from hexcache.entries import Entry
@@ -40,12 +38,7 @@ class StoreReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -89,21 +82,6 @@ class StoreReader:
         size = "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
         rows = self._rows("1", columns=f"{size} + coalesce(sum(size), 0)")
         return int(rows[0][0] or 0) if rows else 0
-
-    def has_body(self, entry: Entry) -> bool:
-        """Whether a body of the right size is there, its content not looked at. Raises
-        StoreError."""
-        for filename, length in self._rows(
-            "key = ?", entry.body_key, columns="filename, length(value)"
-        ):
-            if filename is None:
-                return bool(length == entry.size)
-            with (
-                contextlib.suppress(OSError),
-                self._disk.fetch(MODE_BINARY, filename, None, True) as file,
-            ):
-                return os.fstat(file.fileno()).st_size == entry.size
-        return False
 
     @contextlib.contextmanager
     def body(self, entry: Entry) -> Iterator[BinaryIO | bytes | None]:

@@ -105,12 +105,14 @@ class Ticket:
         if self._reporter is None:
             return
         with contextlib.suppress(Exception):  # at the end of the process much is gone
-            nothing = Reply(status=0, outcome=Outcome.ERROR, subject=self.request.target)
+            nothing = Reply(status=0, outcome=Outcome.ABORTED, subject=self.request.target)
             self.end(_broken(self._reply or nothing, _HUNG_UP), 0)
 
 
 def _broken(reply: Reply, why: str) -> Reply:
-    return replace(reply, outcome=Outcome.ERROR, detail=f"broken off: {why}")
+    # A build that was cancelled is nobody's failure.
+    outcome = Outcome.ABORTED if why is _HUNG_UP else Outcome.ERROR
+    return replace(reply, outcome=outcome, detail=f"broken off: {why}")
 
 
 def _log(answer: Answer) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from docker.conftest import HELD, World
-from support.docker import ROOT, docker, healthy, inspect, user, wait_until
+from support.docker import ROOT, docker, healthy, inspect, user
 from support.http import curl
+from support.waiting import wait_until
 
 LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 GRACE_SECONDS = 20

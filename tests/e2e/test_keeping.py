@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +10,13 @@ from e2e.conftest import NEW, OLD, World
 from support.locks import rebar_lock
 from support.rebar3 import Rebar3Project
 from support.running import Running, run_hexcache
+from support.waiting import wait_until
 
 NEWEST = {"alpha": "1.1.0", "beta": "1.0.0", "gamma": "0.1.0"}
 
 
-def until(condition: Callable[[], bool], seconds: float = 40) -> None:
-    """The server tells nobody when it does something by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def until(holds: Callable[[], bool]) -> None:
+    wait_until("what the server does by itself", holds, seconds=40)
 
 
 def pinned(proxy: Running) -> set[str]:
@@ -87,9 +83,18 @@ def test_a_newer_release_is_fetched_before_anybody_asks(
     proxy = hexcache(warm={"packages": ["alpha", "gamma"], "every": "2s"})
     until(lambda: "warm.packages: 6 files fetched" in proxy.log)
     world.publish_newer()
-    until(lambda: world.upstream.count("/tarballs/alpha-1.2.0", status=200) == 1)
-    until(lambda: world.upstream.count("/tarballs/beta-1.1.0", status=200) == 1)
-    until(lambda: world.upstream.count("/tarballs/gamma-0.2.0", status=200) == 1)
+    wait_until(
+        "the server has done it",
+        lambda: world.upstream.count("/tarballs/alpha-1.2.0", status=200) == 1,
+    )
+    wait_until(
+        "the server has done it",
+        lambda: world.upstream.count("/tarballs/beta-1.1.0", status=200) == 1,
+    )
+    wait_until(
+        "the server has done it",
+        lambda: world.upstream.count("/tarballs/gamma-0.2.0", status=200) == 1,
+    )
     world.upstream.stop_listening()
     project = world.rebar3(proxy.bundle, alpha="1.2.0")
     result = project.get_deps(proxy=proxy.proxy)

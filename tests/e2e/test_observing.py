@@ -281,7 +281,7 @@ class TestLog:
             client.sendall(b"GET /docs/alpha-1.0.0.tar.gz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(1000)
         for _ in range(3000):
-            if metrics(running)[1]("hexcache_requests_total", outcome="error"):
+            if metrics(running)[1]("hexcache_requests_total", outcome="aborted"):
                 break
         assert running.log.count("the client hung up") == 1
         assert metrics(running)[1]("hexcache_in_flight") == 0

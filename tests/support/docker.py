@@ -7,8 +7,7 @@ import json
 import os
 import re
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,14 +83,6 @@ def inspect(what: str) -> dict[str, Any]:
 
 def healthy(container: str) -> bool:
     return bool(inspect(container)["State"]["Health"]["Status"] == "healthy")
-
-
-def wait_until(what: str, holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Docker tells nobody: asked until it is so, or the deadline is over."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,8 @@ def _split(bucket: Bucket) -> tuple[float, float, float]:
     # What was refused while offline has that outcome too, and was served to nobody.
     refused = max(sum(bucket.outcomes[each] for each in _FROM_STORE) - bucket.hits, 0)
     failed = bucket.outcomes[Outcome.ERROR] + refused
-    return float(bucket.hits), float(bucket.requests - bucket.hits - failed), float(failed)
+    rest = bucket.requests - bucket.hits - failed - bucket.outcomes[Outcome.ABORTED]
+    return float(bucket.hits), float(max(rest, 0)), float(failed)
 
 
 def _line(recent: Recent, now: float) -> Line:
