@@ -116,7 +116,7 @@ def doctor(tmp_path: Path, clock: Clock) -> Doctor:
     def examined(**changes: Any) -> dict[str, Check]:
         (tmp_path / "data").mkdir(exist_ok=True)
         seat = {
-            "settings": Settings(data=tmp_path / "data", listen=listen),  # type: ignore[arg-type]  # read as a file
+            "settings": Settings(data=tmp_path / "data", listen=listen),  # type: ignore  # YAML
             "environment": {},
             "home": tmp_path,
             "now": clock,
