@@ -103,20 +103,23 @@ def test_no_password_is_shown() -> None:
 Doctor = Callable[..., dict[str, Check]]
 
 
+def nobodys(data: Path, **more: Any) -> Settings:
+    """Where nothing listens, whatever else runs on this machine."""
+    names = ("proxy", "mirror", "status")
+    listen: Any = {
+        name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True)
+    }
+    return Settings(data=data, listen=listen, **more)
+
+
 @pytest.fixture
 def doctor(tmp_path: Path, clock: Clock) -> Doctor:
     """The checks by name, where no Hexcache runs. Keyword arguments: the seat's."""
-    proxy, mirror, status = free_ports(3)
-    listen = {
-        "proxy": f"127.0.0.1:{proxy}",
-        "mirror": f"127.0.0.1:{mirror}",
-        "status": f"127.0.0.1:{status}",
-    }
 
     def examined(**changes: Any) -> dict[str, Check]:
         (tmp_path / "data").mkdir(exist_ok=True)
         seat = {
-            "settings": Settings(data=tmp_path / "data", listen=listen),  # type: ignore  # YAML
+            "settings": nobodys(tmp_path / "data"),
             "environment": {},
             "home": tmp_path,
             "now": clock,
@@ -179,7 +182,7 @@ def test_offline_asks_nobody(doctor: Doctor, tmp_path: Path) -> None:
     def fail() -> Answer:
         raise AssertionError("no packet leaves for Hex")
 
-    checks = doctor(upstream=fail, settings=Settings(offline=True, data=tmp_path))
+    checks = doctor(upstream=fail, settings=nobodys(tmp_path, offline=True))
     assert "upstream" not in checks
     assert "clock" not in checks
 
@@ -234,7 +237,7 @@ def test_when_the_authority_is_valid(
     now = (made.expires.timestamp() - 3650 * 86400) + days * 86400
     checks = doctor(now=lambda: now, upstream=lambda: Answer(200, {}, b""))
     if name == "clock":  # the last word on it is that nobody else can judge
-        settings = Settings(data=tmp_path / "data", offline=True)
+        settings = nobodys(tmp_path / "data", offline=True)
         checks = doctor(now=lambda: now, settings=settings)
     assert checks[name].state is state
     assert what in checks[name].what

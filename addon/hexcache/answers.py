@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hexcache.messages import Outcome, Reply, Request
-from hexcache.printing import printable
+from hexcache.printing import printable, shortened
 
 # Clients choose paths, upstreams choose words: neither fills a log or a page.
 _LONGEST = 200
@@ -84,5 +84,4 @@ def without_query(target: str) -> str:
 
 
 def _short(text: str, longest: int = _LONGEST) -> str:
-    text = printable(text)
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    return shortened(printable(text), longest)

@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from hexcache import elixir_terms, erlang_terms
 from hexcache.errors import LockFileError
-from hexcache.terms import Atom, List, Map, Source, Term, Tuple, shown, text_of
+from hexcache.printing import quoted
+from hexcache.terms import Atom, List, Map, Source, Term, Tuple, text_of
 
 PUBLIC_REPOSITORY = "hexpm"
 
@@ -188,9 +189,9 @@ class _Entries:
         self, what: str, app: str, value: str | None, pattern: re.Pattern[str], line: int
     ) -> str:
         if value is None:
-            raise self.malformed(line, f"the entry {shown(app)} has no {what}")
+            raise self.malformed(line, f"the entry {quoted(app)} has no {what}")
         if pattern.fullmatch(value) is None:
-            raise self.malformed(line, f"{shown(value)} is no {what} (entry {shown(app)})")
+            raise self.malformed(line, f"{quoted(value)} is no {what} (entry {quoted(app)})")
         return value
 
 
@@ -237,7 +238,7 @@ def _mix_entry(app: str, entry: Term, line: int, entries: _Entries) -> None:
             pass
         case _:
             raise entries.malformed(
-                line, f"the entry {shown(app)} is no {{:hex, …}} or {{:git, …}}"
+                line, f"the entry {quoted(app)} is no {{:hex, …}} or {{:git, …}}"
             )
 
 
@@ -306,7 +307,7 @@ def _rebar_entry(
             entries.skip(app, kind, text_of(rest[0]) if rest else None)
         case _:
             raise entries.malformed(
-                line, f"the lock {shown(app)} has no source: {{pkg, …}}, {{git, …}}"
+                line, f"the lock {quoted(app)} has no source: {{pkg, …}}, {{git, …}}"
             )
 
 
@@ -369,7 +370,7 @@ def _gleam_entry(name: str, package: dict[str, object], line: int, entries: _Ent
     def text(key: str) -> str | None:
         value = package.get(key)
         if value is not None and not isinstance(value, str):
-            raise entries.malformed(line, f"{key} of the package {shown(name)} is no text")
+            raise entries.malformed(line, f"{key} of the package {quoted(name)} is no text")
         return value
 
     source = text("source")
@@ -377,7 +378,7 @@ def _gleam_entry(name: str, package: dict[str, object], line: int, entries: _Ent
         outer = text("outer_checksum")
         entries.add(name, line, name, text("version"), outer=outer)
     elif source is None:
-        raise entries.malformed(line, f"the package {shown(name)} has no source")
+        raise entries.malformed(line, f"the package {quoted(name)} has no source")
     else:
         entries.skip(name, _GLEAM_SOURCES.get(source, source), text("repo") or text("path"))
 

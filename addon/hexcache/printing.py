@@ -9,3 +9,13 @@ def printable(text: object) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """At most `longest` characters and a sign that there were more."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def quoted(text: str, longest: int = 60) -> str:
+    """A piece of a file or of a command line, for a message: short, in quotes, ASCII."""
+    return ascii(text) if len(text) <= longest else f"{text[:longest]!a}…"

@@ -21,6 +21,7 @@ from functools import total_ordering
 from typing import Self
 
 from hexcache.errors import RequirementError
+from hexcache.printing import quoted
 
 # hexpm keeps both in columns of 255 characters; int() refuses 4301 digits with a ValueError.
 _MAX_VERSION = 255
@@ -72,7 +73,7 @@ class Version:
             if patch is not None:
                 return cls(major, minor, patch, pre, build)
         raise RequirementError(
-            f"{_shown(text)} is not a version: write all three numbers, as in 1.4.0 or 2.0.0-rc.1"
+            f"{quoted(text)} is not a version: write all three numbers, as in 1.4.0 or 2.0.0-rc.1"
         )
 
     @property
@@ -140,7 +141,7 @@ class Requirement:
         `!= 1.0.0`. Only `~>` may leave the patch number out. Raises RequirementError."""
         if len(text) > _MAX_REQUIREMENT:
             raise RequirementError(
-                f"{_shown(text)} is too long for a requirement: "
+                f"{quoted(text)} is too long for a requirement: "
                 f"shorten it to {_MAX_REQUIREMENT} characters"
             )
         alternatives: list[tuple[_Condition, ...]] = []
@@ -214,7 +215,7 @@ def _condition(requirement: str, op: str, text: str) -> _Condition:
     parsed = _parse(text)
     if parsed is None or (parsed[2] is None and op != "~>"):
         raise RequirementError(
-            f"{_shown(text)} in the requirement {_shown(requirement)} is not a version: "
+            f"{quoted(text)} in the requirement {quoted(requirement)} is not a version: "
             "write all three numbers; only ~> takes two"
         )
     major, minor, patch, pre, build = parsed
@@ -228,11 +229,6 @@ def _condition(requirement: str, op: str, text: str) -> _Condition:
 
 def _malformed(text: str) -> RequirementError:
     return RequirementError(
-        f"{_shown(text)} is not a version requirement: write it as in mix.exs, "
+        f"{quoted(text)} is not a version requirement: write it as in mix.exs, "
         "for instance '~> 1.2' or '>= 1.0.0 and < 2.0.0'"
     )
-
-
-def _shown(text: str) -> str:
-    """Short and on one line, whatever is in it."""
-    return ascii(text if len(text) <= 60 else text[:59] + "…")

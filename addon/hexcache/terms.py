@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hexcache.errors import LockFileError
+from hexcache.printing import quoted
 
 # Real lock files need six levels. Each level takes up to seven frames, of Python's thousand.
 _MAX_DEPTH = 32
@@ -68,11 +69,6 @@ def text_of(term: Term) -> str | None:
     return None
 
 
-def shown(text: str) -> str:
-    """A piece of a file for a message: short, on one line, no control characters."""
-    return ascii(text if len(text) <= 40 else text[:39] + "…")
-
-
 @dataclass(frozen=True)
 class Source:
     """Where a text comes from, for messages: `name` of the file, and `cure`, what the user can
@@ -123,13 +119,13 @@ class Reader(ABC):
         """What to say where no token matches; `start` is what stands there."""
         if start[0] in "\"'":
             return "a quoted text that doesn't end, or that computes something"
-        return f"unexpected {shown(start[0])}"
+        return f"unexpected {quoted(start[0])}"
 
     def error(self, what: str, line: int | None = None) -> LockFileError:
         return self._source.error(self.token.line if line is None else line, what)
 
     def unexpected(self, wanted: str) -> LockFileError:
-        found = shown(self.token.text) if self.token.kind != "end" else "the end of the file"
+        found = quoted(self.token.text) if self.token.kind != "end" else "the end of the file"
         return self.error(f"expected {wanted}, found {found}")
 
     def advance(self) -> Token:
@@ -150,7 +146,7 @@ class Reader(ABC):
 
     def expect(self, mark: str) -> None:
         if not self.take(mark):
-            raise self.unexpected(shown(mark))
+            raise self.unexpected(quoted(mark))
 
     def term(self) -> Term:
         """The term that begins at the current token."""
@@ -172,7 +168,7 @@ class Reader(ABC):
         while not self.take(close):
             if items:
                 if not self.at(","):
-                    raise self.unexpected(f"',' or {shown(close)}")
+                    raise self.unexpected(f"',' or {quoted(close)}")
                 self.advance()
                 if trailing and self.take(close):
                     break
@@ -186,13 +182,13 @@ class Reader(ABC):
                 return int(digits, base)
         except ValueError:
             pass
-        raise self.error(f"{shown(digits)} is not a number that can be read")
+        raise self.error(f"{quoted(digits)} is not a number that can be read")
 
     def code_point(self, digits: str, base: int) -> str:
         """The character of an escape; surrogates are none."""
         point = self.integer(digits, base)
         if point > 0x10FFFF or 0xD800 <= point <= 0xDFFF:
-            raise self.error(f"an escape that names no character: {shown(digits)}")
+            raise self.error(f"an escape that names no character: {quoted(digits)}")
         return chr(point)
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from hexcache.errors import RequirementError
+from hexcache.printing import quoted
 from hexcache.requirements import Requirement, Version
 from hexcache.resources import PACKAGE_NAME
 
@@ -32,7 +33,7 @@ def parse_wish(text: str) -> Wish:
     source = " ".join(text.split())
     match = _WISH.fullmatch(source)
     if match is None:
-        raise RequirementError(f"{_shown(text)} names no package: {_HOW}")
+        raise RequirementError(f"{quoted(text)} names no package: {_HOW}")
     name, version, requirement = match.groups()
     if version is not None:
         return _release(name, version)
@@ -51,7 +52,7 @@ def _package(word: str) -> Wish:
     name, dash, version = word.partition("-")
     if PACKAGE_NAME.fullmatch(name) is None:
         raise RequirementError(
-            f"{_shown(word)} names no package: write names between spaces, each with an optional "
+            f"{quoted(word)} names no package: write names between spaces, each with an optional "
             "-VERSION, for instance decimal phoenix-1.5.6"
         )
     return _release(name, version) if dash else Wish(name, None, name)
@@ -60,7 +61,3 @@ def _package(word: str) -> Wish:
 def _release(name: str, version: str) -> Wish:
     parsed = Version.parse(version)
     return Wish(name, Requirement.parse(f"== {parsed}"), f"{name}@{parsed}")
-
-
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 60 else text[:59] + "…")

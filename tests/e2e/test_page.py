@@ -23,7 +23,9 @@ from support.upstream import hold, status
 PATHS = ("/", "/packages", "/packages/alpha", "/check", "/setup", "/packages/nobody")
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as playwright is open, no other test of this worker has its own
+# event loop.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
