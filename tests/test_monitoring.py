@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hexcache.metrics import Gauges, exposition
-from hexcache.telemetry import Telemetry
+from hexcache.records.metrics import Gauges, exposition
+from hexcache.records.telemetry import Telemetry
 from support.clients import require
 from support.prometheus import Scrape, check
 

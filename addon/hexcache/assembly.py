@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hexcache.authority import Authority
-from hexcache.cache import Engine
+from hexcache.engine.cache import Engine
 from hexcache.errors import SettingsError
-from hexcache.history import History
+from hexcache.network.upstream import Upstream
+from hexcache.records.history import History
+from hexcache.records.telemetry import Telemetry
 from hexcache.settings import Listen, Settings
-from hexcache.store import Store
-from hexcache.telemetry import Telemetry
-from hexcache.trust import Trust
-from hexcache.upstream import Upstream
+from hexcache.storage.store import Store
+from hexcache.storage.trust import Trust
 from hexcache.values import Address
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from mitmproxy.proxy import mode_specs
 
 from hexcache import __version__, logs, resources
 from hexcache.assembly import Parts, assemble
-from hexcache.entrances import Entrance, addresses
 from hexcache.errors import HexcacheError
-from hexcache.proxy import HexProxy
+from hexcache.front.entrances import Entrance, addresses
+from hexcache.front.proxy import HexProxy
 from hexcache.settings import Settings, load
 from hexcache.signals import end_at_once
 from hexcache.values import Address

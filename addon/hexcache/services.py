@@ -8,16 +8,16 @@ import contextlib
 from collections.abc import Callable
 
 from hexcache.assembly import Parts
-from hexcache.control import Control
 from hexcache.errors import HexcacheError
-from hexcache.joblist import JOBS
-from hexcache.keeper import Keeper
-from hexcache.library import Library
-from hexcache.local import answer
+from hexcache.jobs.control import Control
+from hexcache.jobs.joblist import JOBS
+from hexcache.jobs.keeper import Keeper
 from hexcache.messages import Reply, Request
-from hexcache.observing import Observatory
-from hexcache.page.routes import Page
-from hexcache.status import Readiness, Status
+from hexcache.monitoring.local import answer
+from hexcache.monitoring.observing import Observatory
+from hexcache.monitoring.page.routes import Page
+from hexcache.monitoring.status import Readiness, Status
+from hexcache.storage.library import Library
 from hexcache.values import Address
 
 # A process that is killed loses so many seconds of its history.

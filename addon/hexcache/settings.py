@@ -38,7 +38,7 @@ from hexcache.values import (
     optional,
     proxy_url,
 )
-from hexcache.wishes import parse_packages
+from hexcache.versions.wishes import parse_packages
 
 CONFIG_VARIABLE = "HEXCACHE_CONFIG"
 DEFAULT_FILE = Path("proxy.yaml")

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, InstanceOf
 from pydantic_settings import NoDecode
 
 from hexcache.errors import RequirementError
-from hexcache.wishes import Wish, parse_wish
+from hexcache.versions.wishes import Wish, parse_wish
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
 _LONGEST = 100 * 365 * 86400.0

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from hexcache.assembly import Core
-from hexcache.cache import Engine
+from hexcache.engine.cache import Engine
 from hexcache.messages import Headers, Reply, Request, read
-from hexcache.pace import Pace
+from hexcache.network.pace import Pace
+from hexcache.network.upstream import Upstream
+from hexcache.records.telemetry import Telemetry
 from hexcache.registry import KeyRing
 from hexcache.resources import REPO_HOST, Origin
 from hexcache.settings import Settings
-from hexcache.store import Store
-from hexcache.telemetry import Telemetry
-from hexcache.trust import Trust
-from hexcache.upstream import Upstream
+from hexcache.storage.store import Store
+from hexcache.storage.trust import Trust
 from support.clock import Clock
 from support.signing import Rel, signer
 from support.upstream import Upstream as FakeHex

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from hexcache.entries import Entry
 from hexcache.resources import Kind
+from hexcache.storage.entries import Entry
 
 
 def body_of(what: str, size: int) -> bytes:

@@ -9,10 +9,10 @@ from typing import Any
 
 from hexcache import resources
 from hexcache.assembly import Core, assemble_core
-from hexcache.library import Library
-from hexcache.replies import Found
+from hexcache.engine.replies import Found
 from hexcache.resources import REPO_HOST
 from hexcache.settings import Settings
+from hexcache.storage.library import Library
 from support.clock import Clock
 from support.signing import Rel, signer
 from support.upstream import Upstream

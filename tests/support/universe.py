@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 
 from hexcache.registry import Dependency, Package, Release
-from hexcache.requirements import Requirement, Version
+from hexcache.versions.requirements import Requirement, Version
 
 # Package → version → what it needs: (package, requirement, optional).
 type Needs = tuple[tuple[str, str, bool], ...]

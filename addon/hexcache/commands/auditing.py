@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-from hexcache import sarif
-from hexcache.audit import Audit, Finding, Severity, Unknown, audit
 from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json
 from hexcache.commands.tables import counted, iso
-from hexcache.library import Library
-from hexcache.lockfiles import Skipped
+from hexcache.locks.lockfiles import Skipped
 from hexcache.printing import printable
+from hexcache.stock import sarif
+from hexcache.stock.audit import Audit, Finding, Severity, Unknown, audit
+from hexcache.storage.library import Library
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from typing import Any, BinaryIO
 
 import click
 
-from hexcache import bundle, completeness
 from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
-from hexcache.entries import Entry
 from hexcache.errors import BundleError
 from hexcache.files import whole_file
-from hexcache.jobs import Event
-from hexcache.library import Library
+from hexcache.jobs.base import Event
 from hexcache.printing import printable
 from hexcache.resources import Resource
+from hexcache.stock import bundle, completeness
+from hexcache.storage.entries import Entry
+from hexcache.storage.library import Library
 
 _STANDARD = Path("-")
 

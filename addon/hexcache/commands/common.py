@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from hexcache.errors import NoServerError, SettingsError, StoreInUseError
-from hexcache.jobs import Event
+from hexcache.jobs.base import Event
 from hexcache.settings import Settings, find_config, load
 
 # For how long a store may be in somebody else's hands: 15 seconds.
@@ -71,7 +71,7 @@ async def _events(
     settings: Settings, name: str, arguments: Mapping[str, Any], upload: Path | None
 ) -> AsyncGenerator[Event]:
     # aiohttp takes a moment to import: whoever only reads doesn't need it.
-    from hexcache import remote
+    from hexcache.jobs import remote
 
     for tries_left in reversed(range(_TRIES)):
         running = remote.run_job(settings.data, name, arguments, upload)
@@ -99,8 +99,8 @@ async def _here(
 ) -> AsyncGenerator[Event]:
     # Only now: the engine takes a moment to import, and whoever only reads doesn't need it.
     from hexcache.assembly import assemble_core
-    from hexcache.joblist import JOBS
-    from hexcache.jobs import Order
+    from hexcache.jobs.base import Order
+    from hexcache.jobs.joblist import JOBS
 
     quiet()
     core = assemble_core(settings)

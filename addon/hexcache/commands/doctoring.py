@@ -21,8 +21,8 @@ from hexcache.printing import printable
 from hexcache.settings import Settings, find_config, load
 
 if TYPE_CHECKING:  # a handshake takes more to import than the other commands need
-    from hexcache.checks import Check
-    from hexcache.probing import Answer
+    from hexcache.seat.checks import Check
+    from hexcache.seat.probing import Answer
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _SECONDS = 10.0
@@ -51,8 +51,8 @@ def doctor(config: Path | None, as_json: bool) -> None:
 
 
 def _checks(config: Path | None) -> Iterator[Check]:
-    from hexcache.checks import Check, Seat, State
-    from hexcache.doctor import examine
+    from hexcache.seat.checks import Check, Seat, State
+    from hexcache.seat.doctor import examine
 
     try:
         path = find_config(config)
@@ -80,8 +80,8 @@ def _checks(config: Path | None) -> Iterator[Check]:
 async def _ask(settings: Settings) -> Answer:
     """As the server asks, but for its patience. Raises HexcacheError."""
     from hexcache.labels import host_of  # aiohttp takes a moment
-    from hexcache.probing import PATH, Answer
-    from hexcache.upstream import Upstream
+    from hexcache.network.upstream import Upstream
+    from hexcache.seat.probing import PATH, Answer
 
     upstream = Upstream(settings, settings.listen.addresses)
     problem = UpstreamError("no upstream is configured")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hexcache.lockfiles import LockFile, LockKind
-from hexcache.locks_on_disk import read
+from hexcache.locks.lockfiles import LockFile, LockKind
+from hexcache.locks.locks_on_disk import read
 
 
 @dataclass(frozen=True)

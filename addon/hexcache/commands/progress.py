@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from hexcache.jobs import Event
+from hexcache.jobs.base import Event
 from hexcache.printing import printable
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from hexcache.clients import Format, client_environment, notes, render
 from hexcache.commands.common import config_option
+from hexcache.seat.clients import Format, client_environment, notes, render
 from hexcache.settings import load
 from hexcache.signals import end_at_once
 
@@ -38,7 +38,7 @@ def offline_command(what: str, config: Path | None) -> None:
     While it is on, no packet leaves for Hex: what is stored is served as if fresh. What is coming
     in may finish. The next start goes by the settings again.
     """
-    from hexcache import remote  # aiohttp takes a moment to import
+    from hexcache.jobs import remote  # aiohttp takes a moment to import
 
     data = load(config).data
     if what == "status":
@@ -55,7 +55,7 @@ def health(config: Path | None) -> None:
 
     It asks /healthz at listen.status, or the control socket where that is off.
     """
-    from hexcache import remote  # aiohttp takes a moment to import
+    from hexcache.jobs import remote  # aiohttp takes a moment to import
 
     settings = load(config)
     if settings.listen.status is not None:

@@ -12,7 +12,11 @@ import click
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json
 from hexcache.commands.tables import counted, duration, iso, print_table, size
 from hexcache.errors import ControlError, HexcacheError, NoServerError
-from hexcache.inventory import (
+from hexcache.labels import label_of
+from hexcache.printing import printable
+from hexcache.registry import Advisory, Dependency, Release
+from hexcache.settings import Settings
+from hexcache.stock.inventory import (
     Copy,
     StoredPackage,
     StoredRelease,
@@ -21,11 +25,7 @@ from hexcache.inventory import (
     statistics,
     stored_package,
 )
-from hexcache.labels import label_of
-from hexcache.library import Library
-from hexcache.printing import printable
-from hexcache.registry import Advisory, Dependency, Release
-from hexcache.settings import Settings
+from hexcache.storage.library import Library
 
 _COPIES = {
     Copy.STORED: "tarball",
@@ -282,7 +282,7 @@ def stats(as_json: bool, config: Path | None) -> None:
 
 def _server(settings: Settings) -> dict[str, Any] | None:
     """What the running server says of itself; None where none runs."""
-    from hexcache import remote  # aiohttp takes a moment to import
+    from hexcache.jobs import remote  # aiohttp takes a moment to import
 
     try:
         answer = asyncio.run(remote.ask(settings.data, "GET", "/statistics"))

@@ -13,7 +13,7 @@ import click
 
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.commands.tables import counted, size
-from hexcache.jobs import Event
+from hexcache.jobs.base import Event
 from hexcache.printing import printable
 
 # What became of a release, as `hexcache.upkeep.changes` calls it.

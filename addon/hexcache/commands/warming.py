@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from hexcache import completeness
 from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.commands.lockfiles import Opened
 from hexcache.commands.progress import WarmProgress
-from hexcache.completeness import Completeness
-from hexcache.library import Library
-from hexcache.locks_on_disk import settled
+from hexcache.locks.locks_on_disk import settled
+from hexcache.stock import completeness
+from hexcache.stock.completeness import Completeness
+from hexcache.storage.library import Library
 
 _WHAT = "LOCKFILE|PACKAGE"
 
@@ -60,8 +60,8 @@ def warm(
     interrupted run goes on where it was. Exit status 1 if anything is missing in the end.
     """
     # The engine takes a moment to import; a wrong command line shouldn't.
-    from hexcache.warm import Demand
-    from hexcache.wishes import parse_wish
+    from hexcache.jobs.warm import Demand
+    from hexcache.versions.wishes import parse_wish
 
     paths = [Path(each) for each in what if lockfiles.looks_like_one(each)]
     wishes = [parse_wish(each) for each in what if not lockfiles.looks_like_one(each)]

@@ -1,0 +1,1 @@
+"""The cache itself: what is served, fetched and kept."""

@@ -1,0 +1,1 @@
+"""Where clients come in: mitmproxy, and what only it needs."""

@@ -1,0 +1,1 @@
+"""What changes the store by itself or for a command, in the server or without one."""

@@ -1,0 +1,1 @@
+"""Lock files of mix, rebar3 and Gleam."""

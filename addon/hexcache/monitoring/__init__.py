@@ -1,0 +1,1 @@
+"""What it does, for people and for Prometheus."""

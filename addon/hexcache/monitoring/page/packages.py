@@ -1,0 +1,214 @@
+"""What is stored, as the page shows it: a list to search, and a package's own page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from hexcache.labels import label_of
+from hexcache.monitoring.page import words
+from hexcache.registry import Advisory, Release
+from hexcache.stock.inventory import (
+    Copy,
+    StoredPackage,
+    StoredRelease,
+    amounts,
+    newest_first,
+    stored_package,
+)
+from hexcache.storage.library import Library
+
+# So many before somebody asks for all.
+_SHOWN = 200
+# Of one package in the list.
+_VERSIONS = 5
+
+_COPIES = {
+    Copy.STORED: ("stored", "good"),
+    Copy.OUTDATED: ("outdated", "warn"),
+    Copy.UNVOUCHED: ("stored, without a registry entry", "warn"),
+    Copy.MISSING: ("not stored", ""),
+}
+
+
+@dataclass(frozen=True)
+class Badge:
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    versions: str
+    badges: tuple[Badge, ...]
+    size: str
+    registry_age: str
+    used: str
+
+
+@dataclass(frozen=True)
+class ReleaseRow:
+    version: str
+    stored: str
+    colour: str
+    badges: tuple[Badge, ...]
+    retired: str
+    published: str
+    dependencies: str
+    checksum: str
+
+
+@dataclass(frozen=True)
+class AdvisoryLine:
+    """`link` is empty where it leads nowhere on the web."""
+
+    id: str
+    severity: str
+    summary: str
+    link: str
+
+
+@dataclass(frozen=True)
+class PackagePage:
+    name: str
+    about: str
+    advisories: tuple[AdvisoryLine, ...]
+    releases: tuple[ReleaseRow, ...]
+
+
+def packages_view(
+    library: Library, query: str, every: bool, clock: Callable[[], float] = time.time
+) -> dict[str, Any]:
+    """The values of the template. `query` is a part of a name. Raises StoreError."""
+    now = clock()
+    every_name = amounts(library)
+    found = {name: each for name, each in every_name.items() if query.lower() in name.lower()}
+    # Looking into a registry entry takes a moment: only into those that are shown.
+    names = list(found) if every else list(found)[:_SHOWN]
+    shown = [each for name in names if (each := stored_package(library, name))]
+    size = words.size(sum(size for _, size in found.values()))
+    releases = sum(releases for releases, _ in found.values())
+    what = f" with {query!r} in their names" if query else ""
+    summary = (
+        f"{words.counted(len(found), 'package')}{what}, "
+        f"{words.counted(releases, 'release')}, {size}."
+    )
+    return {
+        "query": query,
+        "packages": [_row(each, now) for each in shown],
+        "summary": summary if found or query else "Nothing is stored yet.",
+        "total": len(found),
+        "more": len(found) > len(names),
+    }
+
+
+def package_view(
+    library: Library, name: str, clock: Callable[[], float] = time.time
+) -> PackagePage | None:
+    """None where nothing is stored of it. Raises StoreError."""
+    stored = stored_package(library, name)
+    if stored is None:
+        return None
+    named = stored.package.by_version if stored.package else {}
+    versions = newest_first({*named, *(each.version for each in stored.releases)})
+    return PackagePage(
+        name=stored.name,
+        about=_about(stored, clock()),
+        advisories=tuple(_advisories(named.values())),
+        releases=tuple(
+            _release(version, named.get(version), stored.stored(version)) for version in versions
+        ),
+    )
+
+
+def _row(package: StoredPackage, now: float) -> Row:
+    versions = [each.version for each in package.releases if each.tarball is not Copy.MISSING]
+    shown = ", ".join(versions[:_VERSIONS]) or "none"
+    if len(versions) > _VERSIONS:
+        shown += f" and {len(versions) - _VERSIONS} more"
+    return Row(
+        name=package.name,
+        versions=shown,
+        badges=tuple(_badges_of_package(package)),
+        size=words.size(package.bytes),
+        registry_age=words.ago(now - package.entry.checked_at) if package.entry else "not stored",
+        used=words.ago(now - package.used_at),
+    )
+
+
+def _badges_of_package(package: StoredPackage) -> Iterator[Badge]:
+    if package.with_advisories:
+        yield Badge("advisory", "bad")
+    if package.retired:
+        yield Badge("retired", "warn")
+    if package.outdated:
+        yield Badge("outdated", "warn")
+    if package.pinned:
+        yield Badge("pinned", "")
+
+
+def _about(package: StoredPackage, now: float) -> str:
+    if package.entry is None:
+        return f"No registry entry is stored. {words.size(package.bytes)} in all."
+    source = label_of(package.entry.base) or "unknown"
+    believed = "" if package.package else " It can't be believed: run hexcache verify."
+    return (
+        f"Registry entry from {source}, current {words.ago(now - package.entry.checked_at)}. "
+        f"{words.size(package.bytes)} in all, last used {words.ago(now - package.used_at)}."
+        f"{believed}"
+    )
+
+
+def _advisories(releases: Any) -> Iterator[AdvisoryLine]:
+    seen: dict[str, Advisory] = {}
+    for release in releases:
+        for advisory in release.advisories:
+            seen.setdefault(advisory.id, advisory)
+    for advisory in sorted(seen.values(), key=lambda each: -(each.severity or 0)):
+        yield AdvisoryLine(
+            id=advisory.id,
+            severity=advisory.severity_name or "advisory",
+            summary=advisory.summary,
+            link=_web_link(advisory.html_url),
+        )
+
+
+def _web_link(url: str) -> str:
+    """Only what a browser opens as a page: a registry may say javascript:."""
+    try:
+        return url if urlsplit(url).scheme in ("http", "https") else ""
+    except ValueError:
+        return ""
+
+
+def _release(version: str, release: Release | None, stored: StoredRelease | None) -> ReleaseRow:
+    text, colour = _COPIES[stored.tarball if stored else Copy.MISSING]
+    retired = release.retired if release else None
+    return ReleaseRow(
+        version=version,
+        stored=text,
+        colour=colour,
+        badges=tuple(_badges(release, stored)),
+        retired=": ".join(filter(None, (retired.reason_name, retired.message))) if retired else "",
+        published=words.date(release.published_at) if release and release.published_at else "",
+        dependencies=", ".join(
+            f"{each.package} {each.requirement}{' (optional)' if each.optional else ''}"
+            for each in (release.dependencies if release else ())
+        ),
+        checksum=release.outer_checksum if release else "",
+    )
+
+
+def _badges(release: Release | None, stored: StoredRelease | None) -> Iterator[Badge]:
+    if stored and stored.docs:
+        yield Badge("docs", "good")
+    if release and release.advisories:
+        yield Badge("advisory", "bad")
+    if release and release.retired:
+        yield Badge("retired", "warn")
+    if stored and stored.pinned:
+        yield Badge("pinned", "")

@@ -1,0 +1,1 @@
+"""What clients set, and what is wrong from where they sit."""

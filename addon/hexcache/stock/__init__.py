@@ -1,0 +1,1 @@
+"""What is stored, looked at: completeness, advisories, archives."""

@@ -1,0 +1,1 @@
+"""Elixir's version requirements, and the choice of releases."""

@@ -1,0 +1,58 @@
+"""Which upstreams are up."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hexcache.errors import UpstreamError
+from hexcache.network.gate import Gate
+from hexcache.network.health import Health
+from hexcache.network.pace import Pace
+from support.clock import Clock
+
+
+async def test_opened_again_as_the_probe_before_ends() -> None:
+    """In one turn of the loop; without a probe there would be no way back."""
+    clock, gate = Clock(0.0), asyncio.Event()
+    probes = 0
+
+    async def probe(base: str, path: str) -> int:
+        nonlocal probes
+        probes += 1
+        await gate.wait()
+        raise UpstreamError("nothing", unreachable=True)
+
+    health = Health(
+        ["http://a"], probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep)
+    )
+
+    def ask(fails: bool) -> None:
+        try:
+            with health.question("http://a", "/x") as answered:
+                if fails:
+                    raise UpstreamError("refused", unreachable=True)
+                answered(200)
+        except UpstreamError:
+            pass
+
+    async def once_open() -> None:
+        await gate.wait()
+        ask(fails=True)
+
+    health.want_back()
+    ask(fails=True)
+    ask(fails=True)
+    assert health.healthy(["http://a"]) == []
+    while not probes:
+        await asyncio.sleep(0)
+    ask(fails=False)  # a request that was under way
+    late = asyncio.create_task(once_open())
+    await asyncio.sleep(0)
+    gate.set()
+    await late
+    if not health.healthy(["http://a"]):
+        before = probes
+        async with asyncio.timeout(10):
+            while probes == before:
+                await asyncio.sleep(0)
+    await health.close()

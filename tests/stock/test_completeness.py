@@ -1,0 +1,175 @@
+"""Whether a lock file's packages are here: what `check` answers, and what offline clients find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from hexcache.locks import lockfiles
+from hexcache.locks.lockfiles import LockFile
+from hexcache.settings import CacheSettings, Settings
+from hexcache.stock import completeness
+from hexcache.storage.library import Library
+from support.clock import Clock
+from support.engine import Bench, Make
+from support.signing import Rel
+
+FOO = Rel("1.0.0", b"foo one", deps=(("bar", "~> 1.0", False), ("baz", "~> 1.0", True)))
+BAR = Rel("1.0.0", b"bar one")
+BAZ = Rel("1.0.0", b"baz one")
+
+
+def lock_of(*entries: str) -> LockFile:
+    return lockfiles.parse("mix.lock", "%{" + ",\n".join(entries) + "}")
+
+
+def hex_entry(
+    name: str, tarball: bytes, version: str = "1.0.0", repository: str = "hexpm", inner: str = ""
+) -> str:
+    return (
+        f'"{name}": {{:hex, :{name}, "{version}", "{inner or "0" * 64}", [:mix], [], '
+        f'"{repository}", "{sha256(tarball).hexdigest()}"}}'
+    )
+
+
+LOCK = lock_of(hex_entry("foo", FOO.tarball), hex_entry("bar", BAR.tarball))
+
+
+@pytest.fixture
+def world(bench: Make) -> Bench:
+    made = bench(cache={"registry_fresh": 5})
+    made.publish("foo", FOO)
+    made.publish("bar", BAR)
+    made.publish("baz", BAZ)
+    return made
+
+
+@pytest.fixture
+def library(world: Bench, shelf: Settings) -> Iterator[Library]:
+    with Library(shelf) as library:
+        yield library
+
+
+def missing(library: Library, lock: LockFile = LOCK, **options: bool) -> dict[str, str]:
+    result = completeness.check(library, lock, **options)
+    return {gap.subject: gap.why for gap in result.gaps}
+
+
+async def test_an_empty_store(library: Library) -> None:
+    assert missing(library) == {
+        "package foo": "not stored",
+        "tarball foo-1.0.0": "not stored",
+        "package bar": "not stored",
+        "tarball bar-1.0.0": "not stored",
+    }
+
+
+async def test_the_entries_of_optional_dependencies_belong_to_it(
+    world: Bench, library: Library
+) -> None:
+    for name in ("foo", "bar"):
+        await world.get(f"/packages/{name}")
+        await world.get(f"/tarballs/{name}-1.0.0.tar")
+    await world.settled()
+    await world.store.delete("repo/packages/baz")  # prefetched
+    assert missing(library) == {"package baz": "not stored"}
+    await world.get("/packages/baz")
+    assert missing(library) == {}
+    assert completeness.check(library, LOCK).present == 5
+    # Not every release has docs.
+    result = completeness.check(library, LOCK, docs=True)
+    assert result.is_complete
+    assert [each.name for each in result.skipped] == ["docs of foo 1.0.0", "docs of bar 1.0.0"]
+
+
+async def test_a_tarball_that_the_registry_no_longer_names(world: Bench, library: Library) -> None:
+    await world.get("/packages/bar")
+    await world.get("/tarballs/bar-1.0.0.tar")
+    world.publish("bar", Rel("1.0.0", b"replaced"))
+    await world.get("/packages/bar", cache_control="no-cache")
+    lock = lock_of(hex_entry("bar", b"replaced"))
+    assert missing(library, lock) == {
+        "tarball bar-1.0.0": "what is stored is no longer what the registry names"
+    }
+    # And the project that still has the old one in its lock file is told so.
+    old = missing(library, lock_of(hex_entry("bar", BAR.tarball)))
+    assert sha256(BAR.tarball).hexdigest() in old["tarball bar-1.0.0"]
+    assert sha256(b"replaced").hexdigest() in old["tarball bar-1.0.0"]
+
+
+async def test_the_inner_checksum_counts_too(world: Bench, library: Library) -> None:
+    await world.get("/packages/bar")
+    await world.get("/tarballs/bar-1.0.0.tar")
+    lock = lock_of(hex_entry("bar", BAR.tarball, inner="f" * 64))
+    assert "f" * 64 in missing(library, lock)["tarball bar-1.0.0"]
+
+
+async def test_a_release_that_the_stored_entry_does_not_know(
+    world: Bench, library: Library
+) -> None:
+    await world.get("/packages/bar")
+    lock = lock_of(hex_entry("bar", b"newer", version="2.0.0"))
+    assert missing(library, lock) == {
+        "tarball bar-2.0.0": "the stored registry entry knows no bar 2.0.0"
+    }
+
+
+async def test_a_body_that_got_lost(world: Bench, library: Library, tmp_path: Path) -> None:
+    large = Rel("2.0.0", bytes(100_000))
+    world.publish("bar", BAR, large)
+    await world.get("/packages/bar")
+    await world.get("/tarballs/bar-2.0.0.tar")
+    lock = lock_of(hex_entry("bar", large.tarball, version="2.0.0"))
+    assert missing(library, lock) == {}
+    for path in (tmp_path / "store").rglob("*.val"):
+        path.unlink()
+    assert missing(library, lock) == {"tarball bar-2.0.0": "not stored"}
+
+
+async def test_what_hexcache_never_has(library: Library) -> None:
+    lock = lock_of(
+        hex_entry("secret", b"x", repository="hexpm:acme"),
+        '"elm": {:git, "https://example.com/elm.git", "abc", []}',
+    )
+    result = completeness.check(library, lock)
+    assert result.is_complete
+    assert [(each.name, each.why) for each in result.skipped] == [
+        ("elm", "from git (https://example.com/elm.git), not from Hex"),
+        ("secret", "from hexpm:acme, which passes through unstored"),
+    ]
+
+
+@pytest.mark.parametrize(("offline", "complete"), [(False, False), (True, True)])
+async def test_what_max_stale_forbids_is_missing(
+    world: Bench, shelf: Settings, clock: Clock, offline: bool, complete: bool
+) -> None:
+    for name in ("foo", "bar"):
+        await world.get(f"/packages/{name}")
+        await world.get(f"/tarballs/{name}-1.0.0.tar")
+    await world.get("/packages/baz")
+    settings = shelf.model_copy(
+        update={"offline": offline, "cache": CacheSettings(max_stale=3600.0)}
+    )
+    clock.advance(7200)
+    with Library(settings, clock) as strict:
+        result = completeness.check(strict, LOCK)
+    assert result.is_complete is complete
+    assert all("cache.max_stale" in gap.why for gap in result.gaps)
+
+
+async def test_a_body_that_changed_is_missing(
+    world: Bench, library: Library, tmp_path: Path
+) -> None:
+    """Of the same size: the server would drop it at the first request."""
+    large = Rel("2.0.0", bytes(100_000))
+    world.publish("bar", BAR, large)
+    await world.get("/packages/bar")
+    await world.get("/tarballs/bar-2.0.0.tar")
+    lock = lock_of(hex_entry("bar", large.tarball, version="2.0.0"))
+    assert missing(library, lock) == {}
+    for path in (tmp_path / "store").rglob("*.val"):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert missing(library, lock) == {"tarball bar-2.0.0": "not stored"}
