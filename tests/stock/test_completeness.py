@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hexcache.jobs.warm import Demand, warm
 from hexcache.locks import lockfiles
 from hexcache.locks.lockfiles import LockFile
 from hexcache.settings import CacheSettings, Settings
@@ -15,7 +16,7 @@ from hexcache.stock import completeness
 from hexcache.storage.library import Library
 from support.clock import Clock
 from support.engine import Bench, Make
-from support.signing import Rel
+from support.signing import Rel, signer
 
 FOO = Rel("1.0.0", b"foo one", deps=(("bar", "~> 1.0", False), ("baz", "~> 1.0", True)))
 BAR = Rel("1.0.0", b"bar one")
@@ -173,3 +174,30 @@ async def test_a_body_that_changed_is_missing(
     for path in (tmp_path / "store").rglob("*.val"):
         path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert missing(library, lock) == {"tarball bar-2.0.0": "not stored"}
+
+
+async def test_tools(world: Bench, library: Library) -> None:
+    """Lists, their signatures, and for each list what its readers choose from it."""
+    lists = {
+        "hex-1.x.csv": (b"2.1.1,aa,1.17.0\n", "1.17.0/hex-2.1.1.ez"),
+        "rebar3-1.x.csv": (b"3.22.0,aa,1.14.0\n", "1.14.0/rebar3-3.22.0"),
+        "hex.csv": (b"2.3.1,aa,1.18.0,27\n", "1.18.0/hex-2.3.1-otp-27.ez"),
+        "rebar.csv": (b"3.24.0,aa,1.18.0,27\n", "1.18.0/rebar3-3.24.0-otp-27"),
+    }
+    for name, (text, file) in lists.items():
+        world.fake.files[f"/installs/{name}"] = text
+        world.fake.files[f"/installs/{name}.signed"] = signer().signed_file(text)
+        world.fake.files[f"/installs/{file}"] = b"archive"
+    everything = completeness.check_tools(library).gaps
+    assert len(everything) == 8  # what the lists name isn't known yet
+    assert {gap.why for gap in everything} == {"not stored"}
+
+    await world.get("/installs/hex.csv", host="builds.hex.pm")
+    gaps = {gap.subject for gap in completeness.check_tools(library).gaps}
+    assert len(gaps) == 7
+    assert any("hex-2.3.1-otp-27.ez" in gap for gap in gaps)
+
+    summary = await warm(world.core, Demand(label="tools", tools=True), lambda _: None)
+    assert summary.failures == []
+    result = completeness.check_tools(library)
+    assert (result.gaps, result.present) == ((), 12)

@@ -111,56 +111,59 @@ def warm(
     sys.exit(1 if summary["failures"] else 0)
 
 
-@click.command(epilog="Example: hexcache check mix.lock && echo ready for the train")
+@click.command(epilog="Example: hexcache check mix.lock --tools && echo ready for the train")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[LOCKFILE]...")
 @click.option("--docs", is_flag=True, help="The documentation of each release too.")
+@click.option("--tools", is_flag=True, help="Also what `mix local.hex` and `mix local.rebar` get.")
 @json_option
 @config_option
-def check(files: tuple[Path, ...], docs: bool, as_json: bool, config: Path | None) -> None:
+def check(
+    files: tuple[Path, ...], docs: bool, tools: bool, as_json: bool, config: Path | None
+) -> None:
     """Say what of a lock file would be missing without a line: nothing is fetched.
 
     One line for each thing; exit status 1 if there is any. Without an argument it looks at the
     lock files of this directory. `hexcache warm` brings what is missing.
     """
-    paths = files or tuple(lockfiles.found_here())
-    if not paths:
+    paths = files or (() if tools else tuple(lockfiles.found_here()))
+    if not paths and not tools:
         raise click.UsageError("LOCKFILE is missing, and no lock file is in this directory.")
     opened = lockfiles.read_all(paths)
     with Library(load_of_server(config)) as library:
         results = [completeness.check(library, each.lock, docs=docs) for each in opened]
+        of_tools = completeness.check_tools(library) if tools else None
+    everything = [*results, *([of_tools] if of_tools else [])]
+    is_complete = all(result.is_complete for result in everything)
     if as_json:
-        print_json(
-            {
-                "complete": all(result.is_complete for result in results),
-                "files": [
-                    _as_json(each, result) for each, result in zip(opened, results, strict=True)
-                ],
-            }
-        )
+        files_json = [
+            {"file": str(each.path), **_as_json(result)}
+            for each, result in zip(opened, results, strict=True)
+        ]
+        tools_json = {"tools": _as_json(of_tools)} if of_tools else {}
+        print_json({"complete": is_complete, "files": files_json, **tools_json})
     else:
         for each, result in zip(opened, results, strict=True):
-            _print(each, result)
-    sys.exit(0 if all(result.is_complete for result in results) else 1)
+            _print(str(each.path), result, f"hexcache warm {each.path}")
+        if of_tools:
+            _print("tools", of_tools, "hexcache warm --tools")
+    sys.exit(0 if is_complete else 1)
 
 
-def _print(opened: Opened, result: Completeness) -> None:
+def _print(where: str, result: Completeness, mend: str) -> None:
     for gap in result.gaps:
-        click.echo(f"{opened.path}:{gap.line}: {gap.subject}: {gap.why}")
+        line = f":{gap.line}" if gap.line else ""
+        click.echo(f"{where}{line}: {gap.subject}: {gap.why}")
     for skipped in result.skipped:
-        click.echo(f"{opened.path}: {skipped.name}: {skipped.why}")
+        click.echo(f"{where}: {skipped.name}: {skipped.why}")
     if result.is_complete:
         beside = f", beside {len(result.skipped)} named above" if result.skipped else ""
-        click.echo(f"{opened.path}: complete: {result.present} files{beside}")
+        click.echo(f"{where}: complete: {result.present} files{beside}")
     else:
-        click.echo(
-            f"{opened.path}: {len(result.gaps)} missing, {result.present} here; "
-            f"run: hexcache warm {opened.path}"
-        )
+        click.echo(f"{where}: {len(result.gaps)} missing, {result.present} here; run: {mend}")
 
 
-def _as_json(opened: Opened, result: Completeness) -> dict[str, object]:
+def _as_json(result: Completeness) -> dict[str, object]:
     return {
-        "file": str(opened.path),
         "complete": result.is_complete,
         "present": result.present,
         "missing": [

@@ -15,13 +15,12 @@ from hexcache import resources
 from hexcache.assembly import Core
 from hexcache.engine.replies import Found, Refused
 from hexcache.errors import ControlError, OfflineError, RequirementError, StoreError, UpstreamError
-from hexcache.jobs import tools
 from hexcache.jobs.base import Event, Order, Report
 from hexcache.locks.lockfiles import LockedRelease
 from hexcache.messages import Outcome, read
 from hexcache.registry import Package
 from hexcache.resources import Kind, Resource
-from hexcache.stock import completeness
+from hexcache.stock import completeness, tools
 from hexcache.storage.entries import Entry
 from hexcache.versions.resolution import resolve
 from hexcache.versions.wishes import Wish, parse_wish

@@ -6,13 +6,14 @@ while upstream is out of reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hexcache import resources
 from hexcache.locks.lockfiles import PUBLIC_REPOSITORY, LockedRelease, LockFile, Skipped
 from hexcache.registry import Release
 from hexcache.resources import Kind, Resource
+from hexcache.stock import tools
 from hexcache.storage.entries import Entry
 from hexcache.storage.library import Library
 
@@ -22,7 +23,7 @@ _NO_DOCS = "not stored; not every release has any"
 @dataclass(frozen=True)
 class Gap:
     """Something that a client would ask for and not get. `subject` names it, `line` is the lock
-    file's, from 1."""
+    file's, from 1; 0 where there is none."""
 
     subject: str
     why: str
@@ -46,39 +47,67 @@ class Completeness:
         return not self.gaps
 
 
-def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completeness:
-    """Look at everything that a client with this lock file asks for. Raises StoreError."""
-    gaps: dict[str, Gap] = {}
-    found: dict[Resource, Entry] = {}
-    without: list[Skipped] = []
+class _Look:
+    """Looks at what a client would ask for, each resource once."""
 
-    def look(resource: Resource, line: int) -> None:
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.gaps: dict[str, Gap] = {}
+        self.found: dict[Resource, Entry] = {}
+
+    def at(self, resource: Resource, line: int) -> Entry | None:
+        """Its entry if a client would get it; else that is a gap."""
+        if (entry := self.found.get(resource)) is not None:
+            return entry
+        library = self.library
         entry, why = library.entry(resource), "not stored"
         if entry is not None and library.is_too_old(entry):
             why = "older than cache.max_stale: raise that, or set the offline flag"
         elif entry is not None and library.is_intact(entry):
             if resource.kind is not Kind.PACKAGE or library.package(resource.name) is not None:
-                found[resource] = entry
-                return
+                self.found[resource] = entry
+                return entry
             why = "the stored copy can't be believed"
-        gaps.setdefault(str(resource), Gap(str(resource), why, line))
+        self.gaps.setdefault(str(resource), Gap(str(resource), why, line))
+        return None
 
+    def completeness(self, skipped: Iterable[Skipped]) -> Completeness:
+        return Completeness(tuple(self.found.items()), tuple(self.gaps.values()), tuple(skipped))
+
+
+def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completeness:
+    """Look at everything that a client with this lock file asks for. Raises StoreError."""
+    look = _Look(library)
+    without: list[Skipped] = []
     for locked in public(lock):
-        look(resources.package(locked.name), locked.line)
+        look.at(resources.package(locked.name), locked.line)
         release = library.release(locked.name, locked.version)
         for gap in _look_at_release(library, locked, release):
-            gaps.setdefault(gap.subject, gap)
+            look.gaps.setdefault(gap.subject, gap)
         tarball = resources.tarball(locked.name, locked.version)
-        if str(tarball) not in gaps:
-            look(tarball, locked.line)
+        if str(tarball) not in look.gaps:
+            look.at(tarball, locked.line)
         for name in asked_about(release):
-            look(resources.package(name), locked.line)
+            look.at(resources.package(name), locked.line)
         entry = library.entry(resources.docs(locked.name, locked.version)) if docs else None
         if entry is not None:
-            look(resources.docs(locked.name, locked.version), locked.line)
+            look.at(resources.docs(locked.name, locked.version), locked.line)
         elif docs:
             without.append(Skipped(f"docs of {locked.name} {locked.version}", _NO_DOCS))
-    return Completeness(tuple(found.items()), tuple(gaps.values()), (*skipped(lock), *without))
+    return look.completeness((*skipped(lock), *without))
+
+
+def check_tools(library: Library) -> Completeness:
+    """Look at what `mix local.hex` and `mix local.rebar` ask for, whatever the Elixir. Raises
+    StoreError."""
+    look = _Look(library)
+    for csv in tools.CSVS:
+        entry = look.at(csv, 0)
+        look.at(resources.signature_of(csv), 0)
+        body = library.reader.content(entry) if entry else None
+        for resource in tools.files_of(csv, body.decode("utf-8", "replace")) if body else ():
+            look.at(resource, 0)
+    return look.completeness(())
 
 
 def public(lock: LockFile) -> Iterator[LockedRelease]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hexcache import resources
-from hexcache.jobs import tools
 from hexcache.resources import Kind, Resource
+from hexcache.stock import tools
 from support import elixir
 
 HEX_OLD, REBAR_OLD, HEX, REBAR = tools.CSVS
