@@ -96,7 +96,7 @@ def banner(parts: Parts, where: dict[Entrance, Address], status: list[Address]) 
         lines.append(f"TLS for {' and '.join(resources.HOSTS)}: {where[Entrance.TLS]}")
     if Entrance.TRANSPARENT in where:
         lines.append(f"Redirected connections: {where[Entrance.TRANSPARENT]}")
-    lines += [f"Health: {_url(address)}/healthz" for address in status]
+    lines += [f"Status page: {_url(address)}/" for address in status]
     lines.append(f"The CA's certificate is {authority.certificate_path}")
     return "\n".join(lines)
 

@@ -113,7 +113,7 @@ class TestHealth:
 
     def test_off(self, hexcache: Callable[..., Running]) -> None:
         running = hexcache(listen={"status": "off"})
-        assert "Health:" not in running.banner
+        assert "Status page:" not in running.banner
         assert command(running, "health").returncode == 0
         running.stop()
         gone = command(running, "health")
