@@ -58,6 +58,7 @@ class TestRegistry:
         assert (stale.outcome, stale.detail) == ("stale", "upstream was not asked")
         refused = await foo.get("/packages/bar", Cache_Control="only-if-cached")
         assert (refused.status, foo.fake.count("/packages/bar")) == (504, 0)
+        assert refused.outcome == "miss"  # what it asked for, and nothing that went wrong
 
     @pytest.mark.parametrize(
         "fault",

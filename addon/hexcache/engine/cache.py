@@ -387,4 +387,6 @@ class Engine:
             return Refused(504, self._replies.offline(resource.path), offline=True)
         if self._upstream.is_down(resource.origin):
             return Refused(504, self._upstream.why_down(resource.origin), asked=False)
-        return Refused(504, "it is not stored, and upstream may not be asked", asked=False)
+        return Refused(
+            504, "it is not stored, and the client wants nothing else", asked=False, declined=True
+        )

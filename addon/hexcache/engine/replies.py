@@ -45,13 +45,15 @@ class Found:
 @dataclass(frozen=True)
 class Refused:
     """Why there is nothing to serve. `status` 404, 410, 502, 503 or 504. `asked`: upstream was, and
-    `forwarded` is its status, None if it had none."""
+    `forwarded` is its status, None if it had none. `declined`: the client itself would have nothing
+    that isn't stored (RFC 9111 §5.2.1.7)."""
 
     status: int
     reason: str
     offline: bool = False
     asked: bool = True
     forwarded: int | None = None
+    declined: bool = False
 
 
 class Replies:
@@ -146,7 +148,8 @@ class Replies:
         if refused.offline:
             outcome = Outcome.OFFLINE
         else:
-            outcome = Outcome.MISS if refused.status in (404, 410) else Outcome.ERROR
+            is_miss = refused.declined or refused.status in (404, 410)
+            outcome = Outcome.MISS if is_miss else Outcome.ERROR
         reply = failure(
             request,
             refused.status,

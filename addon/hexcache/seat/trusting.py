@@ -86,7 +86,7 @@ def _check_variable(seat: Seat, server: Server, variable: str, program: str) -> 
 
 
 def _handshake(server: Server, name: str, file: Path | None, trusts: str, mend: str) -> Check:
-    shown_file = printable(file or "the system's roots")
+    shown_file = printable(file or "the system's store of roots")
     try:
         server.ask(ONLY_HERE, SECONDS, probing.roots(file))
     except ProbeError as error:
