@@ -292,7 +292,7 @@ class Engine:
                     return Found(entry, Outcome.REVALIDATED, registry_entry=current)
             flight, joined = self._fetches.tarball(resource, about, release)
             return await self._land(resource, flight, joined, request)
-        except UpstreamError as error:
+        except (UpstreamError, VerificationError) as error:
             found = await self._find_usable(resource, about, entry, str(error))
             if found is None:
                 raise

@@ -44,7 +44,9 @@ class Upstream:
         )
         every = [base for bases in self._bases.values() for base in bases]
         self._labels = {base: label_of(base) for base in every}
-        self._health = Health(every, self._probe, self.gate, pace or Pace())
+        self._health = Health(
+            every, self._probe, self.gate, pace or Pace(), settings.upstream.timeout
+        )
 
     def bases(self, origin: Origin) -> Sequence[str]:
         """Base URLs in the order in which they are to be tried."""
