@@ -51,8 +51,11 @@ def assemble_core(
     settings: Settings,
     clock: Callable[[], float] = time.time,
     telemetry: Telemetry | None = None,
+    *,
+    put_aside: bool = True,
 ) -> Core:
-    """Open the store, for this process alone. Raises HexcacheError; then nothing is left open."""
+    """Open the store, for this process alone; `put_aside` as for `open_directory`. Raises
+    HexcacheError; then nothing is left open."""
     trust = Trust.of(settings)
     telemetry = telemetry or Telemetry()
     upstream = Upstream(settings, settings.listen.addresses, telemetry=telemetry)
@@ -62,7 +65,11 @@ def assemble_core(
             "wrong there goes to every client"
         )
     store = Store.open(
-        settings.cache_directory, limit=settings.cache.size_limit, clock=clock, trust=trust.name
+        settings.cache_directory,
+        limit=settings.cache.size_limit,
+        clock=clock,
+        trust=trust.name,
+        put_aside=put_aside,
     )
     engine = Engine(settings, store, upstream, trust=trust, clock=clock, telemetry=telemetry)
     return Core(settings, engine, store, upstream, trust, clock, telemetry)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hexcache import resources
 from hexcache.assembly import Core, assemble_core
 from hexcache.engine.replies import Found
@@ -37,6 +39,22 @@ class Machine:
         self.clock = clock
         self._cores: list[Core] = []
         self._libraries: list[Library] = []
+
+    @property
+    def config(self) -> Path:
+        """A settings file with which a command finds this store, and the same upstream."""
+        path = self.settings.data / "proxy.yaml"
+        upstream = self.settings.upstream
+        urls = {"repo": [self.fake.url], "builds": [self.fake.url]}
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "data": str(self.settings.data),
+                    "upstream": {**urls, "public_key": str(upstream.public_key)},
+                }
+            )
+        )
+        return path
 
     @property
     def core(self) -> Core:

@@ -103,7 +103,8 @@ async def _here(
     from hexcache.jobs.joblist import JOBS
 
     quiet()
-    core = assemble_core(settings)
+    # Whoever only wants to be told loses nothing.
+    core = assemble_core(settings, put_aside=not arguments.get("dry"))
     events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     async def work() -> None:
@@ -125,8 +126,12 @@ async def _here(
 
 
 def quiet() -> None:
-    """A command's own lines say what happens; of the log only what went wrong is of interest."""
+    """A command's own lines say what happens; of the log only what went wrong is of interest, and
+    what became of a store that was damaged."""
+    from hexcache.storage import opening
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("hexcache: %(message)s"))
     logging.getLogger().handlers[:] = [handler]
     logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger(opening.__name__).setLevel(logging.WARNING)

@@ -33,13 +33,18 @@ _OF_PACKAGES = (Kind.PACKAGE, Kind.TARBALL, Kind.DOCS)
 async def verify(core: Core, order: Order, report: Report) -> None:
     """Hash and verify everything; what isn't good goes to the quarantine. Events: `total` (files,
     bytes), `progress` (the same, so far), `bad` (subject, why), `superseded` (subject); `summary`
-    has the number of `files`, `bytes`, `bad`, `superseded` and `unvouched` ones."""
+    has the number of `files`, `bytes`, `bad`, `superseded` and `unvouched` ones. A database that
+    was put aside when the store was opened is a `bad` one, once."""
     store = core.store
     inspector = Inspector(store, core.trust)
     # What vouches for others comes first.
     entries = sorted(await store.snapshot(), key=lambda e: (not e.kind.is_registry, e.key))
     report({"event": "total", "files": len(entries), "bytes": sum(e.size for e in entries)})
     counts = dict.fromkeys(Verdict, 0)
+    if why := store.loss:
+        store.loss = ""
+        counts[Verdict.BAD] += 1
+        report({"event": "bad", "subject": "the database", "why": why})
     files = done = said = 0
     for entry in entries:
         current = store.get(entry.key)

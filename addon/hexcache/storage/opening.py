@@ -12,6 +12,7 @@ import sqlite3
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import diskcache
 
@@ -28,10 +29,19 @@ _HEX = "[0-9a-f]"
 _FILE_NAME = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
 
 
-def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int]:
-    """The cache in `directory`, made with mode 0700 if it isn't there, and the descriptor that
-    keeps other processes out. Raises StoreError. A database that is no longer one is put aside,
-    with a warning, and the store starts empty."""
+class Opened(NamedTuple):
+    """`lock` is the descriptor that keeps other processes out. `loss` says of a database that was
+    put aside what was wrong with it and where it is now; empty where none was."""
+
+    cache: diskcache.Cache
+    lock: int
+    loss: str
+
+
+def open_directory(directory: Path, *, now: float, put_aside: bool = True) -> Opened:
+    """The cache in `directory`, made with mode 0700 if it isn't there. Raises StoreError. A
+    database that is no longer one is put aside, with a warning, and the store starts empty; unless
+    `put_aside` is False: then that is an error."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
@@ -52,7 +62,8 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
         (directory / PARTIAL).mkdir(mode=0o700, exist_ok=True)
         for leftover in leftovers(directory, now=now, alone=True):
             leftover.remove()
-        return _open_cache(directory / ENTRIES), lock
+        cache, loss = _open_cache(directory / ENTRIES, put_aside)
+        return Opened(cache, lock, loss)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         os.close(lock)
         raise StoreError(
@@ -63,17 +74,27 @@ def open_directory(directory: Path, *, now: float) -> tuple[diskcache.Cache, int
         raise
 
 
-def _open_cache(directory: Path) -> diskcache.Cache:
+def damage(directory: Path, error: sqlite3.Error) -> str:
+    """What to tell whoever mustn't put the database in `directory` aside."""
+    return (
+        f"{directory} is damaged: {error}; the next start of `hexcache serve`, or `hexcache gc`, "
+        "puts it aside and begins with an empty one"
+    )
+
+
+def _open_cache(directory: Path, put_aside: bool) -> tuple[diskcache.Cache, str]:
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
     try:
         _purge(directory / diskcache.core.DBNAME)
-        return _checked_cache(directory)
+        return _checked_cache(directory), ""
     except sqlite3.DatabaseError as error:
         # The low byte is the kind (https://sqlite.org/rescode.html). A full disk or a lock is no
         # reason to give a good store up.
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise
+        if not put_aside:
+            raise StoreError(damage(directory, error)) from None
         # The last one is enough for whoever wants to look.
         for old in directory.parent.glob(f"{DAMAGED}*"):
             shutil.rmtree(old, ignore_errors=True)
@@ -83,7 +104,7 @@ def _open_cache(directory: Path) -> diskcache.Cache:
         )
         os.replace(directory, aside)
         directory.mkdir(mode=0o700)
-        return _checked_cache(directory)
+        return _checked_cache(directory), f"it is damaged ({error}), and now {aside}"
 
 
 def _purge(database: Path) -> None:

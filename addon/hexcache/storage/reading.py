@@ -15,7 +15,7 @@ from diskcache.core import DBNAME
 from hexcache.errors import StoreError
 from hexcache.storage.disk import SafeDisk
 from hexcache.storage.entries import Entry
-from hexcache.storage.opening import ENTRIES
+from hexcache.storage.opening import ENTRIES, damage
 
 # For how long a writer may keep us waiting, in seconds.
 _BUSY_SECONDS = 10.0
@@ -150,7 +150,7 @@ class StoreReader:
 def _unreadable(where: Path, error: OSError | sqlite3.Error) -> str:
     # The low byte is the kind (https://sqlite.org/rescode.html).
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"{where} is damaged: {error}; the next start of `hexcache serve` puts it aside"
+    if isinstance(error, sqlite3.Error) and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return damage(where, error)
     reason = getattr(error, "strerror", None) or str(error)
     return f"{where} can't be read: {reason}; run this as the user that runs the server, or as root"

@@ -24,10 +24,17 @@ class Rows:
         self._cache = cache
         self._trust = trust
 
+    def keys(self) -> list[str]:
+        """Of every row. Raises StoreError."""
+        try:
+            return [key for key in self._cache if isinstance(key, str)]
+        except (sqlite3.Error, diskcache.Timeout) as error:
+            raise StoreError(f"the store can't be read: {error}") from None
+
     def all_keys(self) -> list[str]:
         """Of every row; none if they can't be read just now."""
-        with contextlib.suppress(sqlite3.Error):
-            return [key for key in self._cache if isinstance(key, str)]
+        with contextlib.suppress(StoreError):
+            return self.keys()
         return []
 
     def read(self, key: str) -> Any:

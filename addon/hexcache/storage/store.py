@@ -59,7 +59,10 @@ class Store:
         limit: int,
         clock: Callable[[], float],
         trust: str,
+        loss: str = "",
     ) -> None:
+        # Of a database that was put aside, until somebody has told it.
+        self.loss = loss
         self._trust = trust
         self._directory = directory
         self._cache = cache
@@ -78,12 +81,18 @@ class Store:
 
     @classmethod
     def open(
-        cls, directory: Path, *, limit: int, clock: Callable[[], float], trust: str = ""
+        cls,
+        directory: Path,
+        *,
+        limit: int,
+        clock: Callable[[], float],
+        trust: str = "",
+        put_aside: bool = True,
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
         stored under another trust are as if they weren't there. Raises StoreError."""
-        cache, lock = open_directory(directory, now=clock())
-        return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust)
+        cache, lock, loss = open_directory(directory, now=clock(), put_aside=put_aside)
+        return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust, loss=loss)
 
     async def close(self) -> None:
         """Write what is only in memory and let go of the directory."""
@@ -192,7 +201,7 @@ class Store:
 
     async def snapshot(self) -> list[Entry]:
         """Every entry as the disk has it, in no order. Raises StoreError."""
-        return await self._in_thread(lambda: self._rows.entries(self._rows.all_keys()))
+        return await self._in_thread(lambda: self._rows.entries(self._rows.keys()))
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, in no order."""
