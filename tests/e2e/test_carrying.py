@@ -15,6 +15,7 @@ import pytest
 
 from e2e.conftest import World
 from e2e.test_mix import MixProject
+from hexcache.printing import size
 from support.clients import require_mix
 from support.commands import clean_environment, run
 from support.http import curl
@@ -38,6 +39,12 @@ def home(world: World, hexcache: Start) -> tuple[Running, Rebar3Project]:
 def names(archive: bytes) -> set[str]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         return set(opened.getnames())
+
+
+def members(archive: bytes) -> list[tarfile.TarInfo]:
+    """Of Hex, not what Hexcache says of them."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return [each for each in opened if each.name != "hexcache.json"]
 
 
 def test_rebar3_works_offline_from_what_was_carried(
@@ -114,7 +121,7 @@ def test_refusals_are_named(home: tuple[Running, Rebar3Project], tmp_path: Path)
     assert lines[0] == "refused: ../../etc/passwd: its name leads out of the archive"
     assert lines[1] == "refused: \\x1b[31mred: no file of Hex has such a name"
     assert lines[2].startswith("refused: tarballs/alpha-1.1.0.tar: alpha 1.1.0 has SHA-256")
-    assert taken.text == "0 taken (0.0 MB), 0 were here already, 0 kept as they are, 3 refused\n"
+    assert taken.text == "0 taken (0 bytes), 0 were here already, 0 kept as they are, 3 refused\n"
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -145,11 +152,12 @@ def test_what_is_missing_is_listed_and_the_rest_is_written(
     file = tmp_path / "train.tar"
     made = run("export", file, "--lock", lock, config=proxy.config)
     assert made.status == 1
+    written = size(sum(each.size for each in members(file.read_bytes())))
     assert made.errors.splitlines() == [
         "skipped: mine is from git (https://example.org/mine.git), not from Hex",
         "missing: package other: not stored",
         "missing: tarball other-1.0.0: not stored",
-        f"{file}: 2 files, 0.0 MB; 2 missing",
+        f"{file}: 2 files, {written}; 2 missing",
     ]
     assert names(file.read_bytes()) == {
         *("packages/gamma", "tarballs/gamma-0.1.0.tar", "hexcache.json")

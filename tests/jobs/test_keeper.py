@@ -12,6 +12,7 @@ import pytest
 
 from hexcache.jobs.keeper import PACKAGES, Keeper, Kept
 from hexcache.network.pace import Pace
+from hexcache.printing import size
 from hexcache.versions.wishes import parse_wish
 from support.clock import Waiting
 from support.engine import Bench, Make
@@ -133,7 +134,7 @@ async def test_a_lock_file_that_appears_is_warmed_and_pinned(
     assert cook.bench.store.pins.groups[str(cook.lock)].keys == {
         *("repo/packages/foo", "repo/packages/bar", "repo/tarballs/foo-1.0.0.tar"),
     }
-    assert f"{cook.lock}: 3 files fetched (0.0 MB), 0 were here" in caplog.messages
+    assert f"{cook.lock}: 3 files fetched ({size(kept.bytes)}), 0 were here" in caplog.messages
 
 
 async def test_one_that_changes_is_warmed_again_at_once(kitchen: Cook) -> None:

@@ -16,6 +16,7 @@ import click
 
 from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
+from hexcache.commands.tables import counted, size
 from hexcache.errors import BundleError
 from hexcache.files import whole_file
 from hexcache.jobs.base import Event
@@ -88,7 +89,7 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
         click.echo(f"missing: {resource}: the stored copy is damaged or just gone", err=True)
     problems = len(missing) + len(written.damaged)
     click.echo(
-        f"{_named(file)}: {written.members} files, {written.size / 1e6:.1f} MB"
+        f"{_named(file)}: {counted(written.members, 'file')}, {size(written.size)}"
         + (f"; {problems} missing" if problems else ""),
         err=True,
     )
@@ -124,7 +125,7 @@ def import_command(file: Path, config: Path | None, as_json: bool) -> None:
         print_json({**summary, "members": members})
     else:
         click.echo(
-            f"{summary['taken']} taken ({summary['bytes'] / 1e6:.1f} MB), "
+            f"{summary['taken']} taken ({size(summary['bytes'])}), "
             f"{summary['present']} were here already, {summary['kept']} kept as they are, "
             f"{summary['refused']} refused"
         )

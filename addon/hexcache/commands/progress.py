@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import click
 from rich.console import Console
-from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -19,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hexcache.jobs.base import Event
-from hexcache.printing import printable
+from hexcache.printing import printable, size
 
 
 class _Rate(TextColumn):
@@ -31,8 +30,8 @@ class _Rate(TextColumn):
     def render(self, task: Task) -> Text:
         received = int(task.fields["received"])
         seconds = task.elapsed or 0.0
-        rate = f" {decimal(int(received / seconds))}/s" if received and seconds >= 1 else ""
-        return Text(f"{decimal(received)}{rate}")
+        rate = f" {size(int(received / seconds))}/s" if received and seconds >= 1 else ""
+        return Text(f"{size(received)}{rate}")
 
 
 class WarmProgress:
@@ -94,10 +93,10 @@ class WarmProgress:
             click.echo(line, err=True)
 
     def _have(self, event: Event) -> None:
-        size = int(event.get("bytes", 0))
-        self._received += size
-        if size and self._bar is None and not self._quiet:
-            click.echo(f"{printable(event['subject'])}: {decimal(size)}")
+        count = int(event.get("bytes", 0))
+        self._received += count
+        if count and self._bar is None and not self._quiet:
+            click.echo(f"{printable(event['subject'])}: {size(count)}")
 
     def _draw(self, event: Event) -> None:
         if self._bar is None:
@@ -113,6 +112,6 @@ class WarmProgress:
     def _outcome(self) -> str:
         summary = self.summary
         failures = len(summary["failures"])
-        here = f"{summary['fetched']} fetched ({decimal(summary['bytes'])}), "
+        here = f"{summary['fetched']} fetched ({size(summary['bytes'])}), "
         here += f"{summary['present']} here already"
         return f"{here}, {failures} failed" if failures else here

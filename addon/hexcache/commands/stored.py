@@ -266,7 +266,7 @@ def stats(as_json: bool, config: Path | None) -> None:
     click.echo(
         f"{size(found.bytes)} of {size(found.limit)} ({found.bytes / max(found.limit, 1):.0%}): "
         f"{counted(found.packages, 'package')}, {counted(found.releases, 'release')}, "
-        f"{found.pinned} files pinned"
+        f"{counted(found.pinned, 'file')} pinned"
     )
     if found.oldest is not None and found.newest is not None:
         now = time.time()

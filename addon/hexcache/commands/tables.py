@@ -7,22 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
-from rich.filesize import decimal
 
+# What else a line for people is made of.
+from hexcache.printing import counted as counted
 from hexcache.printing import printable
+from hexcache.printing import size as size
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
-
-
-def size(count: int) -> str:
-    """Bytes, in powers of 1000."""
-    return decimal(count)
-
-
-def counted(count: int, thing: str) -> str:
-    """ "1 release", "2 releases"."""
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
-    return f"{count} {thing if count == 1 else plural}"
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from hexcache.jobs.base import Event
 from hexcache.jobs.warm import Demand, Failure, Summary, warm
 from hexcache.locks.locks_on_disk import Watch, read
 from hexcache.network.pace import Pace
-from hexcache.printing import printable
+from hexcache.printing import counted, printable, size
 from hexcache.resources import Origin
 from hexcache.stock import completeness
 
@@ -246,10 +246,10 @@ class Keeper:
         logger.log(
             # The same all day is no news.
             logging.INFO if summary.fetched or group.runs == 1 else logging.DEBUG,
-            "%s: %d files fetched (%.1f MB), %d were here",
+            "%s: %s fetched (%s), %d were here",
             label,
-            summary.fetched,
-            summary.bytes / 1e6,
+            counted(summary.fetched, "file"),
+            size(summary.bytes),
             summary.present,
         )
         for failure in summary.failures:
