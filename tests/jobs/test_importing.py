@@ -59,7 +59,7 @@ async def away(tmp_path: Path, upstream: Upstream, clock: Clock) -> AsyncIterato
 
 def exported(machine: Machine) -> bytes:
     out = io.BytesIO()
-    bundle.write(machine.library, bundle.everything(machine.library)[0], out)
+    bundle.write(machine.library, bundle.everything(machine.library).good, out)
     return out.getvalue()
 
 
@@ -140,9 +140,10 @@ async def test_what_is_of_no_use_stays_at_home(home: Machine) -> None:
     home.fake.modified["/packages/foo"] = 1.71e9
     home.clock.advance(10)
     await home.fetch("/packages/foo")
-    good, left_out = bundle.everything(home.library)
+    stored = bundle.everything(home.library)
+    good = stored.good
     assert "/tarballs/foo-1.0.0.tar" not in paths(good)
-    assert left_out == 1
+    assert (stored.left_out, stored.missing) == (1, {})
     entry = home.library.entry(next(r for r, _ in good if r.path == "/docs/foo-1.0.0.tar.gz"))
     assert entry is not None
     await home.core.store.delete(entry.key)
@@ -411,7 +412,7 @@ async def test_without_verification_all_is_taken_as_the_engine_does(
     machine = Machine(tmp_path / "trusting", upstream, clock, cache={"verify": False})
     summary, members = await imported(machine, archive({"tarballs/foo-1.0.0.tar": BODY}))
     assert (summary["taken"], members) == (1, {})
-    assert bundle.everything(machine.library)[1] == 0
+    assert bundle.everything(machine.library).left_out == 0
     await machine.close()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,16 @@ class Machine:
             await core.close()
         self._libraries.clear()
         self._cores.clear()
+
+
+def flip_a_bit(machine: Machine, path: str) -> None:
+    """Of the stored body of a URL path, which is small and so in the database."""
+    place = machine.settings.cache_directory / "entries/cache.db"
+    key = f"b:repo/{path}@%"
+    with closing(sqlite3.connect(place)) as connection, connection:
+        (body,) = connection.execute("SELECT value FROM Cache WHERE key LIKE ?", (key,)).fetchone()
+        damaged = body[:-1] + bytes([body[-1] ^ 1])
+        connection.execute("UPDATE Cache SET value = ? WHERE key LIKE ?", (damaged, key))
 
 
 def publish(fake: Upstream, name: str, *releases: Rel, **more: Any) -> None:

@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ from hexcache.files import whole_file
 from hexcache.jobs.base import Event
 from hexcache.printing import printable
 from hexcache.resources import Resource
+from hexcache.settings import Settings
 from hexcache.stock import bundle, completeness
 from hexcache.storage.entries import Entry
 from hexcache.storage.library import Library
@@ -47,7 +48,8 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
 
     The archive is for `hexcache import` on another machine; unpacked under a web server it is a
     static Hex mirror. FILE `-` is standard output. It only reads, also while the server runs. What
-    a lock file needs and isn't stored is listed: exit status 1.
+    a lock file needs and isn't stored is listed, and so is what is damaged: exit status 1. Docs
+    that are stored go along.
     """
     opened = lockfiles.read_all(locks)
     settings = load_of_server(config)
@@ -63,22 +65,20 @@ def export(file: Path, locks: tuple[Path, ...], config: Path | None) -> None:
                     )
                 missing += [f"{gap.subject}: {gap.why}" for gap in found.gaps]
                 items.update(found.found)
+                items.update(bundle.docs(library, each.lock))
             if items:
                 items.update(bundle.tools(library))
         else:
-            good, left_out = bundle.everything(library)
-            items.update(good)
-            if left_out:
-                click.echo(f"{left_out} left out: nothing vouches for them any more", err=True)
+            stored = bundle.everything(library)
+            items.update(stored.good)
+            missing += [f"{resource}: {why}" for resource, why in stored.missing.items()]
+            if left := stored.left_out:
+                click.echo(f"{left} left out: nothing vouches for them any more", err=True)
         missing = list(dict.fromkeys(missing))
         for line in missing:
             click.echo(f"missing: {printable(line)}", err=True)
         if not items:
-            raise BundleError(
-                "nothing is stored of what these lock files need; nothing is written"
-                if locks
-                else f"nothing is stored in {settings.cache_directory}; nothing is written"
-            )
+            raise BundleError(f"{_nothing(locks, missing, settings)}; nothing is written")
         try:
             with _output(file) as out:
                 written = bundle.write(library, items.items(), out)
@@ -130,6 +130,14 @@ def import_command(file: Path, config: Path | None, as_json: bool) -> None:
             f"{summary['refused']} refused"
         )
     sys.exit(1 if summary["refused"] else 0)
+
+
+def _nothing(locks: Sequence[Path], missing: Sequence[str], settings: Settings) -> str:
+    if locks:
+        return "nothing is stored of what these lock files need"
+    if missing:
+        return "nothing that is stored can be carried"
+    return f"nothing is stored in {settings.cache_directory}"
 
 
 def _named(file: Path) -> str:

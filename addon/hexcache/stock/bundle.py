@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 
 from hexcache import resources
 from hexcache.errors import BundleError
+from hexcache.locks.lockfiles import LockFile
 from hexcache.printing import printable
 from hexcache.resources import REPO_HOST, Kind, Resource
-from hexcache.stock import tar
+from hexcache.stock import completeness, tar
 from hexcache.storage.entries import Entry
 from hexcache.storage.library import Library
 from hexcache.storage.trust import UNVERIFIED
@@ -50,12 +51,51 @@ _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:; ?charset=[\w-]{1,40
 type Item = tuple[Resource, Entry]
 
 
-def everything(library: Library) -> tuple[list[Item], int]:
-    """All that clients of this store can be given without a question to upstream, and of how many
-    things more it has a body that nothing vouches for."""
-    holdings = list(library.holdings())
-    good = [item for item in holdings if _is_of_use(library, *item)]
-    return good, len(holdings) - len(good)
+@dataclass(frozen=True)
+class Everything:
+    """`good` is all that clients of this store can be given without a question to upstream;
+    `missing` what they could be given if it, or what vouches for it, weren't damaged, and why they
+    can't; `left_out` of how many things more there is a body that nothing vouches for."""
+
+    good: tuple[Item, ...]
+    missing: dict[Resource, str]
+    left_out: int
+
+
+def everything(library: Library) -> Everything:
+    """Raises StoreError."""
+    holdings = sorted(library.holdings(), key=_place)
+    good = tuple(item for item in holdings if _is_of_use(library, *item))
+    harm = {
+        resource.name: why
+        for resource, entry in holdings
+        if resource.kind is Kind.PACKAGE and (why := _harm(library, resource, entry))
+    }
+    # Where nothing is verified, nothing has to vouch for a tarball.
+    kept = {resource for resource, _ in good}
+    missing = {}
+    for resource, _ in holdings:
+        if resource in kept or resource.name not in harm:
+            continue
+        if resource.kind is Kind.PACKAGE:
+            missing[resource] = f"the stored copy {harm[resource.name]}"
+        elif resource.kind is Kind.TARBALL:
+            why = f"the stored registry entry of {resource.name} {harm[resource.name]}"
+            missing[resource] = why
+    return Everything(good, missing, len(holdings) - len(good) - len(missing))
+
+
+def _harm(library: Library, about: Resource, entry: Entry) -> str:
+    """What is wrong with a stored registry entry."""
+    if library.package(about.name) is not None:
+        return ""
+    return "can't be believed" if library.is_intact(entry) else "is damaged"
+
+
+def docs(library: Library, lock: LockFile) -> list[Item]:
+    """The documentation that is stored of the releases of a lock file."""
+    found = (resources.docs(each.name, each.version) for each in completeness.public(lock))
+    return [(each, entry) for each in found if (entry := library.entry(each)) is not None]
 
 
 def tools(library: Library) -> list[Item]:
@@ -98,9 +138,7 @@ def write(library: Library, items: Iterable[Item], out: BinaryIO) -> Written:
     damaged: list[Resource] = []
     files: dict[str, dict[str, Any]] = {}
     size = 0
-    for resource, entry in sorted(
-        items, key=lambda item: (_ORDER.index(item[0].kind), item[0].path)
-    ):
+    for resource, entry in sorted(items, key=_place):
         with library.reader.body(entry) as body:
             if body is None:
                 damaged.append(resource)
@@ -121,6 +159,10 @@ def write(library: Library, items: Iterable[Item], out: BinaryIO) -> Written:
     out.write(tar.header(METADATA, len(metadata), 0) + metadata + tar.padding(len(metadata)))
     out.write(tar.END)
     return Written(len(files), size, tuple(damaged))
+
+
+def _place(item: Item) -> tuple[int, str]:
+    return _ORDER.index(item[0].kind), item[0].path
 
 
 def _mtime(entry: Entry) -> int:
