@@ -73,7 +73,7 @@ def test_ls(either: Commands) -> None:
     header, *rows, total = ran.text.splitlines()
     assert header.split() == ["PACKAGE", "SIZE", "CHECKED", "USED", "RELEASES", "NOTES"]
     assert [row.split()[0] for row in rows] == ["alpha", "beta", "gamma"]
-    assert re.match(r"alpha +8\d\.\d kB +\d+ \w+ +\d+ \w+ +1\.1\.0$", rows[0])
+    assert re.match(r"alpha +8\d\.\d kB +\d+ \w+ +(\d+ \w+|-) +1\.1\.0$", rows[0])
     assert re.match(r"beta .* -$", rows[1])
     assert re.match(r"3 packages, 2 releases, 9\d\.\d kB", total)
     found = either.json("ls", "a*")

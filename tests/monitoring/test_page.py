@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,28 @@ async def test_only_what_is_shown_is_looked_into(bench: Make, shelf: Settings) -
         stored = {release.version: release.stored for release in page.releases}
         assert stored == {"1.1.0": "not stored", "1.0.0": "stored"}
         assert package_view(library, "nobody", made.clock) is None
+
+
+async def test_times_that_are_not_known_are_none(foo: Bench, shelf: Settings) -> None:
+    """Neither 1970, nor the moment when something was stored ahead of any question."""
+    await foo.get("/packages/foo")
+    entry = foo.store.get("repo/packages/foo")
+    assert entry is not None
+    with Library(shelf, foo.clock) as library:
+        (row,) = packages_view(library, "", False, foo.clock)["packages"]
+        assert (row.registry_age, row.used) == ("just now", "not yet")
+        await foo.store.update(replace(entry, checked_at=0.0))
+        (row,) = packages_view(library, "", False, foo.clock)["packages"]
+        assert row.registry_age == "not known"
+        page = package_view(library, "foo", foo.clock)
+        assert page is not None
+        assert "current at a time that isn't known." in page.about
+        assert page.about.endswith("not used yet.")
+        foo.clock.advance(120)
+        await foo.get("/packages/foo")
+        await foo.store.flush()
+        (row,) = packages_view(library, "", False, foo.clock)["packages"]
+        assert row.used == "just now"
 
 
 async def test_no_password_of_an_upstream_is_shown(

@@ -60,6 +60,9 @@ async def test_packages_with_what_is_stored_of_them(
     clock.advance(100)
     await world.get("/docs/foo-1.10.0.tar.gz")
     await world.get("/packages/bar")
+    clock.advance(100)
+    await world.get("/docs/foo-1.10.0.tar.gz")
+    await world.store.flush()
     world.store.pins.pin("mix.lock", ["repo/tarballs/foo-1.2.0.tar"], at=clock.now)
     bar, foo = inventory(library)
     assert (bar.name, bar.releases, bar.tarballs, bar.pinned) == ("bar", (), 0, False)
@@ -70,6 +73,7 @@ async def test_packages_with_what_is_stored_of_them(
     assert foo.entry is not None
     assert foo.bytes == 3304 + foo.entry.size
     assert (foo.used_at, foo.pinned, foo.tarballs) == (clock.now, True, 2)
+    assert (new.used_at, old.used_at, bar.used_at) == (clock.now, None, None)
     assert (foo.retired, foo.with_advisories, foo.outdated) == ((old,), (old,), ())
     assert old.release is not None
     assert old.release.retired is not None

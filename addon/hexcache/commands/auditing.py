@@ -118,7 +118,8 @@ def _print(report: _Report) -> None:
         )
     for path, skipped in report.skipped:
         click.echo(printable(f"{path}: skipped {skipped.name}: {skipped.why}"), err=True)
-    as_of = f", as the registry was at {report.as_of}" if report.as_of else ""
+    unknown = ", as of an unknown time" if report.looked_at else ""
+    as_of = f", as the registry was at {report.as_of}" if report.as_of else unknown
     below = f", {report.below} below {report.severity}" if report.below else ""
     click.echo(
         f"{counted(report.looked_at, 'release')} looked at{as_of}: "

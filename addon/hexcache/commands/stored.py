@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json
-from hexcache.commands.tables import counted, duration, iso, print_table, size
+from hexcache.commands.tables import age, counted, duration, iso, print_table, size
 from hexcache.errors import ControlError, HexcacheError, NoServerError
 from hexcache.labels import label_of
 from hexcache.printing import printable
@@ -27,6 +27,10 @@ from hexcache.stock.inventory import (
 )
 from hexcache.storage.library import Library
 
+# An archive needn't say it.
+_NOT_KNOWN = "not known how current"
+# So many releases of a package in a list for people.
+_SHOWN = 3
 _COPIES = {
     Copy.STORED: "tarball",
     Copy.OUTDATED: "tarball (outdated)",
@@ -42,8 +46,10 @@ def ls(pattern: str | None, as_json: bool, config: Path | None) -> None:
     """List what is stored, package by package.
 
     PATTERN is a glob on the name, in quotes. CHECKED is how long ago upstream said that the
-    registry entry is current, USED how long ago a client got something of the package; a running
-    server notes that once a minute. Exit status 1 if nothing fits PATTERN.
+    registry entry is current, USED how long ago a client got something of the package from the
+    store; a running server notes that once a minute, and an import of what is here counts too. A
+    dash: not known, or not yet. Of many releases the newest are listed: `hexcache show` and --json
+    have all. Exit status 1 if nothing fits PATTERN.
     """
     with Library(load_of_server(config)) as library:
         packages = inventory(library, pattern or "*")
@@ -64,6 +70,7 @@ def ls(pattern: str | None, as_json: bool, config: Path | None) -> None:
         print_table(
             ("PACKAGE", "SIZE", "CHECKED", "USED", "RELEASES", "NOTES"),
             [_row(package, now) for package in packages],
+            breaking=2,
         )
     click.echo(
         f"{counted(len(packages), 'package')}, {counted(releases, 'release')}, {size(total)}"
@@ -71,7 +78,9 @@ def ls(pattern: str | None, as_json: bool, config: Path | None) -> None:
 
 
 def _row(package: StoredPackage, now: float) -> tuple[str, ...]:
-    notes = ["pinned"] if package.pinned else []
+    damaged = package.entry is not None and package.package is None
+    notes = ["damaged"] if damaged else []
+    notes += ["pinned"] if package.pinned else []
     notes += [f"retired {each.version}" for each in package.retired]
     notes += [f"advisory {each.version}{_worst(each)}" for each in package.with_advisories]
     notes += [f"outdated {each.version}" for each in package.outdated]
@@ -79,11 +88,16 @@ def _row(package: StoredPackage, now: float) -> tuple[str, ...]:
     return (
         package.name,
         size(package.bytes),
-        duration(now - package.entry.checked_at) if package.entry else "-",
-        duration(now - package.used_at),
-        ", ".join(tarballs) or "-",
+        age(now, package.entry.checked_at if package.entry else None),
+        age(now, package.used_at),
+        _some(tarballs) or "-",
         ", ".join(notes),
     )
+
+
+def _some(versions: list[str]) -> str:
+    more = len(versions) - _SHOWN
+    return ", ".join(versions[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _worst(stored: StoredRelease) -> str:
@@ -118,7 +132,8 @@ def _print_package(package: StoredPackage, labels: list[str]) -> None:
     else:
         _line("registry entry", f"{size(entry.size)}, stored {duration(now - entry.stored_at)} ago")
         source = label_of(entry.base) or "unknown"
-        _line("", f"current {duration(now - entry.checked_at)} ago, from {source}")
+        known = f"current {age(now, entry.checked_at)} ago" if entry.checked_at else _NOT_KNOWN
+        _line("", f"{known}, from {source}")
     if entry is not None and package.package is None:
         _line("", "it can't be believed: run `hexcache verify`")
     docs = sum(each.docs for each in package.releases)

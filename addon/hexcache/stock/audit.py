@@ -58,7 +58,7 @@ class Unknown:
 class Audit:
     """`looked_at` counts the releases that the registry knows; `as_of` is when the oldest of the
     registry entries that were asked was last known to be current, in seconds since the epoch,
-    None if none was asked."""
+    None if none was asked, 0 if it isn't known of one of them."""
 
     findings: tuple[Finding, ...]
     unknown: tuple[Unknown, ...]

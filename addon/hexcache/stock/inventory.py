@@ -29,13 +29,14 @@ class Copy(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class StoredRelease:
     """A release of which the tarball or the docs are stored. `bytes` is what they take, `used_at`
-    when a client last got one of them, `release` what the newest registry entry says."""
+    when a client last got one of them, None if nobody has since they were stored, `release` what
+    the newest registry entry says."""
 
     version: str
     tarball: Copy
     docs: bool
     bytes: int
-    used_at: float
+    used_at: float | None
     pinned: bool
     release: Release | None
 
@@ -43,15 +44,15 @@ class StoredRelease:
 @dataclass(frozen=True, kw_only=True)
 class StoredPackage:
     """`entry` is the newest registry entry, None where none is stored; `package` is it decoded,
-    None where it can't be believed. `releases`: newest first; `keys` are the store's, of all that
-    is stored."""
+    None where it can't be believed. `releases`: newest first; `used_at` as of a release; `keys` are
+    the store's, of all that is stored."""
 
     name: str
     entry: Entry | None
     package: Package | None
     releases: tuple[StoredRelease, ...]
     bytes: int
-    used_at: float
+    used_at: float | None
     pinned: bool
     keys: frozenset[str]
 
@@ -192,10 +193,15 @@ def _package(
             for version in newest_first(by_version)
         ),
         bytes=sum(entry.size for _, entry in held),
-        used_at=max(entry.used_at for _, entry in held),
+        used_at=_used_at(entry for _, entry in held),
         pinned=any(entry.key in pinned for _, entry in held),
         keys=frozenset(entry.key for _, entry in held),
     )
+
+
+def _used_at(entries: Iterable[Entry]) -> float | None:
+    """To be the last that is evicted, what is stored begins as used."""
+    return max((e.used_at for e in entries if e.used_at > e.stored_at), default=None)
 
 
 def _release(
@@ -217,7 +223,7 @@ def _release(
         tarball=tarball,
         docs=Kind.DOCS in files,
         bytes=sum(entry.size for entry in files.values()),
-        used_at=max(entry.used_at for entry in files.values()),
+        used_at=_used_at(files.values()),
         pinned=any(entry.key in pinned for entry in files.values()),
         release=package.by_version.get(version) if package else None,
     )

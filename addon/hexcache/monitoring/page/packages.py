@@ -135,8 +135,10 @@ def _row(package: StoredPackage, now: float) -> Row:
         versions=shown,
         badges=tuple(_badges_of_package(package)),
         size=words.size(package.bytes),
-        registry_age=words.ago(now - package.entry.checked_at) if package.entry else "not stored",
-        used=words.ago(now - package.used_at),
+        registry_age=_ago(now, package.entry.checked_at, "not known")
+        if package.entry
+        else "not stored",
+        used=_ago(now, package.used_at, "not yet"),
     )
 
 
@@ -156,11 +158,16 @@ def _about(package: StoredPackage, now: float) -> str:
         return f"No registry entry is stored. {words.size(package.bytes)} in all."
     source = label_of(package.entry.base) or "unknown"
     believed = "" if package.package else " It can't be believed: run hexcache verify."
+    current = _ago(now, package.entry.checked_at, "at a time that isn't known")
+    used = f"last used {_ago(now, package.used_at, '')}" if package.used_at else "not used yet"
     return (
-        f"Registry entry from {source}, current {words.ago(now - package.entry.checked_at)}. "
-        f"{words.size(package.bytes)} in all, last used {words.ago(now - package.used_at)}."
-        f"{believed}"
+        f"Registry entry from {source}, current {current}. "
+        f"{words.size(package.bytes)} in all, {used}.{believed}"
     )
+
+
+def _ago(now: float, at: float | None, unknown: str) -> str:
+    return words.ago(now - at) if at else unknown
 
 
 def _advisories(releases: Any) -> Iterator[AdvisoryLine]:
