@@ -171,7 +171,7 @@ async def test_a_server_that_ends_in_the_middle_is_no_success(tmp_path: Path) ->
         writer.close()
 
     server = await asyncio.start_unix_server(half, tmp_path / "control.sock")
-    with pytest.raises(ControlError, match="the server has ended"):
+    with pytest.raises(ControlError, match="the server ended meanwhile"):
         await events_of(tmp_path, "warm")
     server.close()
     await server.wait_closed()
@@ -273,3 +273,29 @@ async def test_errors_are_the_users(servers: Servers) -> None:
     ):
         with pytest.raises(HexcacheError, match="the server refuses"):
             await remote.ask(servers.data, method, path, body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b'{"event": "begun"}\n',
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b'{"event": "beg',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n13\r\n{"event": "begun"}\n\r\n',
+    ],
+)
+async def test_a_server_that_goes_away_is_named_as_that(tmp_path: Path, answer: bytes) -> None:
+    """However far it came."""
+
+    async def ending(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(ending, tmp_path / "control.sock")
+    with pytest.raises(ControlError, match=r"^the server ended meanwhile; run it again, it goes"):
+        await events_of(tmp_path, "warm")
+    server.close()
+    await server.wait_closed()

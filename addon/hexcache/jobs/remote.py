@@ -19,6 +19,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 # Whoever listens to a job waits longer than that takes to say something.
 _LISTEN = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=6 * PULSE_SECONDS)
 _MAX_EVENT = 2**20
+_GONE = "the server ended meanwhile; run it again, it goes on where it was"
 
 
 async def run_job(
@@ -42,7 +43,8 @@ async def run_job(
         while True:
             async with _explained(data / NAME):
                 line = await response.content.readline()
-                event = json.loads(line) if line else {"end": "the server has ended"}
+                # The last event ends its line.
+                event = json.loads(line) if line.endswith(b"\n") else {"end": _GONE}
             if event is None:
                 continue
             if "end" in event:
@@ -98,6 +100,9 @@ def _unreachable(place: Path, error: Exception) -> ControlError:
         return ControlError(
             f"{place} is another user's: run this as the user that runs the server, or as root"
         )
+    gone = aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError
+    if isinstance(error, gone) or isinstance(os_error, gone):
+        return ControlError(_GONE)
     return ControlError(f"{place}: {reason_of(os_error)}")
 
 
