@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -115,8 +116,11 @@ class StoreReader:
                 database.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return
+            # A reader, too, would make an index of the journal. Where it can't, and no writer has
+            # made a journal, the database is all there is.
+            alone = not _allowed(self._where, os.W_OK) and not _journal(self._where).exists()
             self._connection = sqlite3.connect(
-                f"file:{quote(str(database.absolute()))}?mode=ro",
+                f"file:{quote(str(database.absolute()))}?mode=ro{'&immutable=1' * alone}",
                 uri=True,
                 timeout=_BUSY_SECONDS,
                 check_same_thread=False,
@@ -147,10 +151,27 @@ class StoreReader:
         return None
 
 
+def _journal(where: Path) -> Path:
+    """The write-ahead log, which is there while a writer has the database open, and after a
+    `kill -9` (https://sqlite.org/wal.html#read_only_databases)."""
+    return where / f"{DBNAME}-wal"
+
+
+def _allowed(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _unreadable(where: Path, error: OSError | sqlite3.Error) -> str:
     # The low byte is the kind (https://sqlite.org/rescode.html).
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if isinstance(error, sqlite3.Error) and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damage(where, error)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (
+        _allowed(_journal(where), os.R_OK) and not _allowed(where, os.W_OK)
+    ):
+        return (
+            f"{where} can't be read: a writer that was killed left its journal, and the directory "
+            "can't be written; make it writable"
+        )
     reason = getattr(error, "strerror", None) or str(error)
     return f"{where} can't be read: {reason}; run this as the user that runs the server, or as root"
