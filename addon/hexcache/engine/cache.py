@@ -20,7 +20,7 @@ from hexcache.engine.refresh import Missing, Refresher, Result
 from hexcache.engine.replies import Found, Refused, Replies
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.freshness import Copy, Decision, Network, Policy
-from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.messages import Headers, Outcome, Reply, Request
 from hexcache.network.pace import Pace
 from hexcache.network.transfer import Transfers
 from hexcache.network.upstream import Upstream
@@ -92,7 +92,7 @@ class Engine:
             clock=clock,
             monotonic=pace.monotonic,
         )
-        self._pairs = Pairs(clock)
+        self._pairs = Pairs(store, clock)
 
     @property
     def offline(self) -> bool:
@@ -136,7 +136,7 @@ class Engine:
                     if reply is None:
                         continue
                     if resource.kind is Kind.CSV:
-                        await self._remember_pair(resource, found.entry, request)
+                        await self._pairs.remember(request, resource, found)
                     return reply
             except StoreError as error:
                 found = Refused(503, str(error), asked=False)
@@ -324,25 +324,19 @@ class Engine:
         if not isinstance(found, Found):
             return found
         entry = self._store.get(resource.key)
-        if entry is None or entry.generation != found.entry.sha256:
+        if not found.signature and (entry is None or entry.generation != found.entry.sha256):
             if self.offline or request.wishes.only_if_cached:
                 return self._refused(resource)
             flight, joined = self._fetches.refresh(csv)
             judged = self._judge(csv, await self._landings.result(csv, flight), joined)
-            entry = self._store.get(resource.key)
             if isinstance(judged, Refused):
                 return judged
-            if entry is None:
-                return Refused(404, "upstream has no signature of it")
-            found = judged
+            found, entry = judged, self._store.get(resource.key)
+        if found.signature:
+            return replace(found, entry=found.signature[0], body=found.signature[1])
+        if entry is None:
+            return Refused(404, "upstream has no signature of it")
         return replace(found, entry=entry, body=None)
-
-    async def _remember_pair(self, csv: Resource, entry: Entry, request: Request) -> None:
-        signature = self._store.get(resources.signature_of(csv).key)
-        if signature is None or signature.generation != entry.sha256:
-            return
-        if body := await self._store.read(signature):
-            self._pairs.remember(request, csv, signature, Content(await read(body)))
 
     def _may_prefetch(self, about: Resource) -> bool:
         if self._network(about) is not Network.UP or about in self._absences:
@@ -380,6 +374,7 @@ class Engine:
             forwarded=result.status,
             stored=result.stored,
             replaced=result.replaced,
+            signature=result.signature,
         )
 
     def _refused(self, resource: Resource) -> Refused:
