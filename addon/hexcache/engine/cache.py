@@ -201,6 +201,9 @@ class Engine:
             return Network.OFFLINE
         return Network.DOWN if self._upstream.is_down(resource.origin) else Network.UP
 
+    def _pause(self, resource: Resource) -> UpstreamError | None:
+        return self._upstream.pause(resource.origin, resource.path)
+
     @property
     def _served(self) -> Outcome:
         """What serving from the store without a question is called."""
@@ -237,7 +240,10 @@ class Engine:
         copy = None
         if entry is not None:
             copy = Copy(entry.kind, self._clock() - entry.checked_at, spent)
-        decision = freshness.decide(copy, self._policy, self._network(resource), wishes)
+        network, pause = self._network(resource), None
+        if network is Network.UP and (pause := self._pause(resource)):
+            network = Network.PAUSED
+        decision = freshness.decide(copy, self._policy, network, wishes)
         if decision is Decision.REFUSE or (entry is None and decision is not Decision.FETCH):
             return self._refused(resource)
         if entry is not None and decision is Decision.SERVE:
@@ -245,7 +251,8 @@ class Engine:
         if entry is not None and decision is Decision.SERVE_STALE:
             down = self._upstream.is_down(resource.origin)
             why = self._upstream.why_down(resource.origin) if down else "upstream was not asked"
-            return Found(entry, Outcome.STALE, detail=why, slow=not down)
+            detail = str(pause or why)
+            return Found(entry, Outcome.STALE, detail=detail, slow=not (down or pause))
         if not wishes.no_cache and resource in self._absences:
             return Refused(404, "upstream has no such file", asked=False)
         flight, joined = self._fetches.refresh(resource, itself=wishes.no_cache)
@@ -341,7 +348,7 @@ class Engine:
     def _may_prefetch(self, about: Resource) -> bool:
         if self._network(about) is not Network.UP or about in self._absences:
             return False
-        if self._landings.get(about) is not None:
+        if self._landings.get(about) is not None or self._pause(about):
             return False
         entry = self._store.get(about.key)
         if entry is not None and not self._policy.registry_fresh:
