@@ -71,6 +71,7 @@ class Engine:
             Transfers(upstream, store.spool, give_up=give_up, pace=pace, telemetry=telemetry),
             keys=trust.registry,
             builds_keys=trust.builds,
+            bases=upstream.bases,
             clock=clock,
             telemetry=telemetry,
         )
