@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import World
+from support.certificates import CertificateAuthority
+from support.faults import cut, hold, replaced, status, without
 from support.http import curl
 from support.running import Running, free_ports
-from support.upstream import CertificateAuthority, Upstream, cut, hold, replaced, status, without
+from support.upstream import Upstream
 
 ADDON = Path(__file__).parents[2] / "addon" / "main.py"
 

@@ -9,19 +9,9 @@ import pytest
 
 from support.clock import Clock
 from support.engine import CONTENT, URL, Bench, Make
+from support.faults import Fault, closed, corrupt, cut, hold, longer, replaced, status, without
 from support.signing import Rel, other_signer, signer
-from support.upstream import (
-    Fault,
-    Upstream,
-    closed,
-    corrupt,
-    cut,
-    hold,
-    longer,
-    replaced,
-    status,
-    without,
-)
+from support.upstream import Upstream
 
 OLDER = Rel("1.0.0", b"first content")
 

@@ -21,8 +21,8 @@ from hexcache.resources import Kind
 from support.clock import Clock
 from support.engine import CONTENT, Bench, Make
 from support.entries import body_of, entry_of
+from support.faults import hold, status
 from support.signing import Rel, other_signer, signer
-from support.upstream import hold, status
 
 ONE, TWO = Rel("1.0.0", CONTENT), Rel("2.0.0", b"two" * 1000)
 DAY = 86400.0
