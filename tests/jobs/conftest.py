@@ -1,4 +1,4 @@
-""""""
+"""Machines and engines with something stored, for jobs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from support.bundles import BAR, FOO
 from support.clock import Clock
+from support.engine import Bench, Make
 from support.machines import Machine, publish, publish_tools
 from support.signing import signer
+from support.upkeep import fill
 from support.upstream import Upstream
 
 
@@ -35,3 +37,10 @@ async def away(tmp_path: Path, upstream: Upstream, clock: Clock) -> AsyncIterato
     machine = Machine(tmp_path / "away", upstream, clock)
     yield machine
     await machine.close()
+
+
+@pytest.fixture
+async def full(bench: Make) -> Bench:
+    made = bench(cache={"registry_fresh": 5})
+    await fill(made)
+    return made
