@@ -11,8 +11,9 @@ from hexcache.resources import package
 from hexcache.storage.entries import Entry
 from support.clock import Clock
 from support.engine import Bench, Got, Make
+from support.faults import status, without
 from support.signing import Rel, signer
-from support.upstream import Upstream, status, without
+from support.upstream import Upstream
 
 P = "/packages/foo"
 OLD, NEW = b"old tarball", b"new tarball"
