@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from hexcache.authority import Authority
 from hexcache.engine.cache import Engine
 from hexcache.errors import SettingsError
+from hexcache.network.names import look_up_apart
 from hexcache.network.upstream import Upstream
 from hexcache.records.history import History
 from hexcache.records.telemetry import Telemetry
@@ -69,7 +71,9 @@ def assemble_core(
 def assemble(
     settings: Settings, telemetry: Telemetry, clock: Callable[[], float] = time.time
 ) -> Parts:
-    """Open everything that a server needs. Raises HexcacheError; then nothing is left open."""
+    """Open everything that a server needs, in its event loop. Raises HexcacheError; then nothing is
+    left open."""
+    look_up_apart(asyncio.get_running_loop())  # tunnels too
     _refuse_one_address_twice(settings.listen)
     Trust.of(settings)  # before anything is made
     authority = Authority.open(settings.data / "ca")

@@ -243,3 +243,31 @@ def test_under_an_eager_task_factory(eager_loop: Any) -> None:
 
     with asyncio.Runner(loop_factory=eager_loop) as runner:
         runner.run(scenario())
+
+
+async def test_nobody_joins_what_was_given_up() -> None:
+    """The next one doesn't begin before it has ended: both would write to the same file."""
+    flights: Flights[str] = Flights()
+    ended = asyncio.Event()
+
+    async def ends_slowly() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ended.wait()
+        return "nothing"
+
+    first, _ = flights.join("repo/a", ends_slowly)
+    await turns()
+    first.give_up()
+    work = Work()
+    second, under_way = flights.join("repo/a", work)
+    third, joined = flights.join("repo/a", work)
+    assert (under_way, joined, third) == (False, True, second)
+    await turns()
+    assert work.calls == 0
+    ended.set()
+    work.go.set()
+    assert await second.result() == "tarball"
+    assert work.calls == 1
+    assert len(flights) == 0

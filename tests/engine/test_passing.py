@@ -8,11 +8,7 @@ import pytest
 
 from hexcache.messages import read
 from support.engine import URL, Bench, Make
-from support.upstream import (
-    cut,
-    replaced,
-    without,
-)
+from support.faults import cut, replaced, without
 
 
 class TestPassing:

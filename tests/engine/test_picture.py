@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from hexcache.resources import package
 from support.clock import Clock
 from support.engine import Bench, Make
+from support.faults import hold, replaced, status
 from support.signing import Rel, other_signer, signer
-from support.upstream import (
-    hold,
-    status,
-)
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"
@@ -131,3 +129,30 @@ class TestConsistentPicture:
         assert (await made.get(PACKAGE)).body == second
         made.fake.fault("/tarballs", status(500))
         assert (await made.get(TARBALL)).status in (502, 504)
+
+
+class TestRubbish:
+    """Upstream answers, but not with what it is asked for: a captive portal."""
+
+    async def test_the_tarball_of_the_entry_before(self, bench: Make, clock: Clock) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        first = (await made.get(PACKAGE)).body
+        await made.get(TARBALL)
+        made.publish("foo", Rel("1.0.0", NEW))
+        clock.advance(6)
+        await made.get(PACKAGE)
+        made.fake.fault("/", replaced(b"<html>sorry</html>"))
+        clock.advance(6)
+        assert (await made.get(PACKAGE)).body == first
+        got = await made.get(TARBALL)
+        assert (got.status, got.body) == (200, OLD), got.detail
+
+    async def test_a_tarball_whose_entry_was_lost(self, bench: Make) -> None:
+        made = bench()
+        made.publish("foo", Rel("1.0.0", OLD))
+        await made.get(PACKAGE)
+        await made.get(TARBALL)
+        await made.store.delete(package("foo").key)
+        made.fake.fault("/", replaced(b"<html>sorry</html>"))
+        assert (await made.get(TARBALL)).status == 200

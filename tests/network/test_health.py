@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from hexcache.errors import UpstreamError
+from hexcache.network import health as health_module
 from hexcache.network.gate import Gate
 from hexcache.network.health import Health
 from hexcache.network.pace import Pace
@@ -55,4 +58,30 @@ async def test_opened_again_as_the_probe_before_ends() -> None:
         async with asyncio.timeout(10):
             while probes == before:
                 await asyncio.sleep(0)
+    await health.close()
+
+
+async def test_who_is_slow_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe has as long as a request: else an answer after 12 s would never close the breaker."""
+    monkeypatch.setattr(health_module, "_PROBE_SECONDS", 0.0)
+    clock, found_back = Clock(0.0), asyncio.Event()
+
+    async def probe(base: str, path: str) -> int:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        found_back.set()
+        return 200
+
+    health = Health(
+        ["http://a"], probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep), 15.0
+    )
+    health.want_back()
+    for _ in range(2):
+        with pytest.raises(UpstreamError), health.question("http://a", "/x"):
+            raise UpstreamError("refused", unreachable=True)
+    assert health.healthy(["http://a"]) == []
+    async with asyncio.timeout(10):
+        await found_back.wait()
+        while not health.healthy(["http://a"]):
+            await asyncio.sleep(0)
     await health.close()

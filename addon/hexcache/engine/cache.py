@@ -71,6 +71,7 @@ class Engine:
             Transfers(upstream, store.spool, give_up=give_up, pace=pace, telemetry=telemetry),
             keys=trust.registry,
             builds_keys=trust.builds,
+            bases=upstream.bases,
             clock=clock,
             telemetry=telemetry,
         )
@@ -299,7 +300,7 @@ class Engine:
                     return Found(entry, Outcome.REVALIDATED, registry_entry=current)
             flight, joined = self._fetches.tarball(resource, about, release)
             return await self._land(resource, flight, joined, request)
-        except UpstreamError as error:
+        except (UpstreamError, VerificationError) as error:
             found = await self._find_usable(resource, about, entry, str(error))
             if found is None:
                 raise

@@ -28,6 +28,10 @@ class Flight[T]:
         """Seconds since the start."""
         return asyncio.get_running_loop().time() - self.started
 
+    @property
+    def is_given_up(self) -> bool:
+        return self.task.cancelling() > 0
+
     async def result(self) -> T:
         """The result, or the work's exception; UpstreamError if it was given up. Cancelling the
         waiter leaves the work alone."""
@@ -64,11 +68,13 @@ class Flights[T]:
         return self._flights.get(key)
 
     def join(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[Flight[T], bool]:
-        """The flight of `key`, started if there is none, and whether it was under way already."""
-        if flight := self._flights.get(key):
-            flight.joined += 1
-            return flight, True
-        flight = Flight(work())
+        """The flight of `key`, started if there is none, and whether it was under way already. One
+        that was given up brings nothing any more: the next one starts at its end."""
+        before = self._flights.get(key)
+        if before is not None and not before.is_given_up:
+            before.joined += 1
+            return before, True
+        flight = Flight(work() if before is None else _after(before, work))
         # Under an eager task factory (mitmproxy's) it may have landed already.
         if not flight.task.done():
             self._flights[key] = flight
@@ -89,3 +95,9 @@ class Flights[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _after[T](before: Flight[T], work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    # Both would write to the same file.
+    await asyncio.wait({before.task})
+    return await work()

@@ -25,6 +25,7 @@ from hexcache import __version__
 from hexcache.errors import SettingsError, UpstreamError
 from hexcache.labels import host_of
 from hexcache.network.gate import Gate
+from hexcache.network.names import look_up_apart
 from hexcache.settings import UpstreamSettings
 
 # The name has to be found and the connection made, TLS and all, within so many seconds.
@@ -194,6 +195,7 @@ class Connections:
             self._pool = None
 
     def _make_session(self) -> aiohttp.ClientSession:
+        look_up_apart(asyncio.get_running_loop())
         nameservers = list(self._settings.nameservers)
         # The system's resolver by default: it notices a change of network, c-ares doesn't.
         resolver = (

@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 
 # Probing goes on for so long after somebody last asked.
 DEMAND_SECONDS = 60.0
-# An upstream that is up has something small to say within so many seconds.
+# An upstream that is up has something small to say within so many seconds, or what is set.
 _PROBE_SECONDS = 10.0
 
 
 class Health:
     """`probe` asks a base URL for a path; it raises UpstreamError if that fails, and returns the
-    status otherwise."""
+    status otherwise. `patience`: how many seconds an answer may take, as for everybody else: who
+    is slow is up."""
 
     def __init__(
         self,
@@ -35,8 +36,10 @@ class Health:
         probe: Callable[[str, str], Awaitable[int]],
         gate: Gate,
         pace: Pace,
+        patience: float = 0.0,
     ) -> None:
         self._gate = gate
+        self._patience = max(patience, _PROBE_SECONDS)
         self._ask = probe
         self._pace = pace
         # In order, and each once.
@@ -190,7 +193,7 @@ class Health:
             self.question(base, path, opinion=opinion) as answered,
         ):
             try:
-                async with asyncio.timeout(_PROBE_SECONDS):
+                async with asyncio.timeout(self._patience):
                     status = await self._ask(base, path)
             except TimeoutError:
                 raise UpstreamError(f"{host_of(base)}: no answer in time") from None

@@ -57,6 +57,15 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Word:
+    """An answer without a body, from `base`: the status 304, 404 or 410."""
+
+    status: int
+    base: str
+    last_modified: str
+
+
+@dataclass(frozen=True)
 class Order:
     """What is wanted. `headers` are the validators of the copy that we have (`has_copy`), if any.
     `checksum`: the SHA-256 that the body must have, where it is known beforehand; with it, parts
@@ -90,9 +99,8 @@ class Transfers:
         self._pace = pace
         self._telemetry = telemetry
 
-    async def run(self, order: Order, progress: Progress | None = None) -> Download | int:
-        """The body, or the status 304, 404 or 410. Raises UpstreamError, or VerificationError if
-        nobody has a good one."""
+    async def run(self, order: Order, progress: Progress | None = None) -> Download | Word:
+        """Raises UpstreamError, or VerificationError if nobody has a good one."""
         spool = self._spool(order.resource.key, order.limit)
         await _loaded(spool)
         if progress is None:
@@ -105,7 +113,7 @@ class Transfers:
         )
         try:
             result = await run.run()
-            if isinstance(result, int):
+            if isinstance(result, Word):
                 spool.discard()
             return result
         finally:
@@ -142,7 +150,7 @@ class _Run:
         self._granted: set[str] = set()
         self._furthest = spool.size
 
-    async def run(self) -> Download | int:
+    async def run(self) -> Download | Word:
         origin = self._order.resource.origin
         round_ = 0
         while True:
@@ -231,7 +239,7 @@ class _Run:
         errors = list(self._excluded.values())
         return next((e for e in errors if isinstance(e, VerificationError)), errors[0])
 
-    async def _ask(self, base: str) -> Download | int:
+    async def _ask(self, base: str) -> Download | Word:
         order, spool = self._order, self._spool
         headers = dict(order.headers)
         start = spool.size if self._may_resume(base) else 0
@@ -242,11 +250,12 @@ class _Run:
             if source is not None and source.base == base and source.is_resumable:
                 headers["If-Range"] = source.etag
         async with self._upstream.get(base, order.resource.path, headers) as response:
+            word = Word(response.status, base, _header(response, "last-modified"))
             if response.status == 304 and order.headers:
-                return response.status
+                return word
             if response.status in _GONE:
                 if base == self._upstream.bases(order.resource.origin)[0]:
-                    return response.status
+                    return word
                 # A mirror that doesn't have it proves nothing.
                 raise UpstreamError(f"{host_of(base)} has no such file", status=response.status)
             if response.status == 416 and start:

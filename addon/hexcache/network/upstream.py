@@ -46,7 +46,7 @@ class Upstream:
         every = [base for bases in self._bases.values() for base in bases]
         self._labels = {base: label_of(base) for base in every}
         pace = pace or Pace()
-        self._health = Health(every, self._probe, self.gate, pace)
+        self._health = Health(every, self._probe, self.gate, pace, settings.upstream.timeout)
         self._pauses = Pauses(pace.monotonic)
 
     def bases(self, origin: Origin) -> Sequence[str]:
