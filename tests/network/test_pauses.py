@@ -10,8 +10,9 @@ from hexcache import resources
 from hexcache.engine.replies import Found
 from support.clock import Clock
 from support.engine import Bench, Make
+from support.faults import Answer, status
 from support.signing import Rel, signer
-from support.upstream import Answer, Upstream, status
+from support.upstream import Upstream
 
 OLD = b"old tarball " * 10_000
 NAMES = "abcdefgh"

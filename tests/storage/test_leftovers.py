@@ -15,8 +15,8 @@ from hexcache.storage.leftovers import Sort, leftovers, put_aside
 from support.clock import Clock
 from support.engine import Make
 from support.entries import body_of, entry_of
+from support.faults import cut, hold
 from support.signing import Rel
-from support.upstream import cut, hold
 
 DAY = 86400.0
 

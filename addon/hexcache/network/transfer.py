@@ -307,6 +307,7 @@ class _Run:
         )
         self._progress.changed()
         async for chunk in response.chunks():
+            self._upstream.heard(base)
             spool.write(chunk)
             self._progress.changed()
         if total is not None and spool.size != total:

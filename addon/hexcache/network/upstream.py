@@ -83,6 +83,10 @@ class Upstream:
         """When `base` may be asked for `path`, on the monotonic clock."""
         return self._pauses.until(base, path)
 
+    def heard(self, base: str) -> None:
+        """Bytes of a body came from `base`."""
+        self._health.heard(base)
+
     def silent_for(self, origin: Origin) -> float:
         """Seconds for which `origin` has left every question without an answer."""
         return self._health.silent_for(self.bases(origin))
