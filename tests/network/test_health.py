@@ -168,3 +168,18 @@ async def test_a_body_counts(bench: Make) -> None:
     made.fake.heal()
     made.fake.release()
     assert (await client).status == 200
+
+
+async def test_no_connection_in_time(bench: Make) -> None:
+    made = bench(upstream={"timeout": 0.2})
+    made.upstream.heard(made.fake.url)
+    with made.fake.not_accepting():
+        for _ in range(4):
+            assert (await made.get("/repos/acme/names")).status == 504
+        assert not made.upstream.is_down(Origin.REPO)
+        made.time.advance(6)
+        for _ in range(4):
+            assert (await made.get("/repos/acme/names")).status == 504
+        async with asyncio.timeout(20):
+            while not made.upstream.is_down(Origin.REPO):
+                await asyncio.sleep(0.001)

@@ -7,6 +7,7 @@ that is down as a whole is the breaker's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Pauses:
         if pause is None or pause.until <= now:
             return None
         text = f"{host_of(base)} answered {pause.status}: not asked again for"
-        return UpstreamError(f"{text} {pause.until - now:.0f} s", status=pause.status)
+        return UpstreamError(f"{text} {math.ceil(pause.until - now)} s", status=pause.status)
 
     def _longest(self, base: str, path: str) -> _Pause | None:
         found = (self._pauses.get((base, what)) for what in (_EVERYTHING, path))
