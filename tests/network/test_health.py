@@ -11,7 +11,7 @@ from hexcache.network import health as health_module
 from hexcache.network.gate import Gate
 from hexcache.network.health import Health
 from hexcache.network.pace import Pace
-from support.clock import Clock
+from support.clock import Clock, Waiting
 
 
 async def test_opened_again_as_the_probe_before_ends() -> None:
@@ -84,4 +84,43 @@ async def test_who_is_slow_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
         await found_back.wait()
         while not health.healthy(["http://a"]):
             await asyncio.sleep(0)
+    await health.close()
+
+
+async def test_an_outage_that_ends_while_nobody_asks_is_seen_by_who_looks() -> None:
+    clock, up = Waiting(), False
+    probes = 0
+
+    async def probe(base: str, path: str) -> int:
+        nonlocal probes
+        probes += 1
+        if not up:
+            raise UpstreamError("refused", unreachable=True)
+        return 200
+
+    health = Health(
+        ["http://a"], probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep)
+    )
+    health.want_back()
+    for _ in range(2):
+        with pytest.raises(UpstreamError), health.question("http://a", "/x"):
+            raise UpstreamError("refused", unreachable=True)
+
+    async def pass_time() -> None:
+        for _ in range(30):
+            clock.advance(5.0)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    await pass_time()
+    before = probes
+    await pass_time()
+    assert probes == before  # nobody asks any more
+    assert health.statistics()["a"]["up"] is False
+    await pass_time()
+    assert probes == before + 1
+    up = True
+    health.statistics()
+    await pass_time()
+    assert health.statistics()["a"]["up"] is True
     await health.close()
