@@ -13,7 +13,7 @@ from hexcache.network.gate import Gate
 from hexcache.network.health import Health
 from hexcache.network.pace import Pace
 from hexcache.resources import Origin
-from support.clock import Clock
+from support.clock import Clock, Waiting
 from support.engine import Make
 from support.faults import hold
 from support.signing import Rel
@@ -183,3 +183,42 @@ async def test_no_connection_in_time(bench: Make) -> None:
         async with asyncio.timeout(20):
             while not made.upstream.is_down(Origin.REPO):
                 await asyncio.sleep(0.001)
+
+
+async def test_an_outage_that_ends_while_nobody_asks_is_seen_by_who_looks() -> None:
+    clock, up = Waiting(), False
+    probes = 0
+
+    async def probe(base: str, path: str) -> int:
+        nonlocal probes
+        probes += 1
+        if not up:
+            raise UpstreamError("refused", unreachable=True)
+        return 200
+
+    health = Health(
+        ["http://a"], probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep)
+    )
+    health.want_back()
+    for _ in range(2):
+        with pytest.raises(UpstreamError), health.question("http://a", "/x"):
+            raise UpstreamError("refused", unreachable=True)
+
+    async def pass_time() -> None:
+        for _ in range(30):
+            clock.advance(5.0)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    await pass_time()
+    before = probes
+    await pass_time()
+    assert probes == before  # nobody asks any more
+    assert health.statistics()["a"]["up"] is False
+    await pass_time()
+    assert probes == before + 1
+    up = True
+    health.statistics()
+    await pass_time()
+    assert health.statistics()["a"]["up"] is True
+    await health.close()

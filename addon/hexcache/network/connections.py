@@ -144,8 +144,7 @@ class Connections:
                     async with asyncio.timeout(self._settings.timeout):
                         raw = await pool.session.request(
                             method,
-                            # encoded=True: what the client's path says is what upstream is asked.
-                            URL(url, encoded=True),
+                            _address(url, headers),
                             headers=headers,
                             data=body or None,
                             allow_redirects=False,
@@ -235,6 +234,14 @@ class Connections:
         if _is_own((parts.hostname or "", parts.port or 0), self._own):
             return None
         return proxy
+
+
+def _address(url: str, headers: Sequence[tuple[str, str]]) -> URL:
+    # encoded: what the client's path says is what upstream is asked.
+    address = URL(url, encoded=True)
+    # A credential that the client brings takes the place of the one in the settings.
+    has_own = any(name.lower() == "authorization" for name, _ in headers)
+    return address.with_user(None) if has_own and address.user else address
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -154,6 +154,8 @@ class Health:
     def statistics(self) -> dict[str, dict[str, object]]:
         """For each base URL, by `label_of`: `up`, `failures` in a row, `since` (seconds that
         it has been down) and `why`."""
+        # Who looks wants the truth of now: one probe, also while no client asks.
+        self._demanded.set()
         now = self._pace.monotonic()
         result: dict[str, dict[str, object]] = {}
         for base, breaker in self._breakers.items():
@@ -219,7 +221,7 @@ class Health:
         self._changed = asyncio.Event()
 
     async def _probe(self, base: str) -> None:
-        """Ask until there is an answer, and only while somebody wants to know."""
+        """Ask until there is an answer: while clients want it back, and when somebody looks."""
         breaker = self._breakers[base]
         while breaker.is_open:
             await self._pace.sleep(breaker.probe_in)
