@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import World
+from support.certificates import CertificateAuthority
 from support.commands import Ran, run
 from support.running import Running
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 Start = Callable[..., Running]
 Doctor = Callable[..., Ran]

@@ -11,9 +11,9 @@ import pytest
 
 from e2e.conftest import World
 from support.commands import clean_environment, run
+from support.faults import hold
 from support.locks import rebar_lock
 from support.running import Running
-from support.upstream import hold
 
 
 @pytest.mark.parametrize("end", [Running.stop, Running.kill], ids=["SIGTERM", "kill -9"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import functools
 import logging
 import os
 import sqlite3
@@ -28,11 +28,18 @@ from hexcache.errors import StoreError
 from hexcache.messages import Content
 from hexcache.storage.disk import Adopted, SafeDisk
 from hexcache.storage.entries import Entry, FileBody
-from hexcache.storage.leftovers import PARTIAL, put_aside
-from hexcache.storage.opening import open_directory
+from hexcache.storage.leftovers import (
+    KEEP_SECONDS,
+    PARTIAL,
+    Leftover,
+    Sort,
+    leftovers,
+    put_aside,
+)
+from hexcache.storage.opening import Opened, open_directory
 from hexcache.storage.pins import Pins
 from hexcache.storage.rows import Rows
-from hexcache.storage.spool import Spool
+from hexcache.storage.spool import Spool, Spools
 from hexcache.storage.sweeping import Swept, expendable
 
 logger = logging.getLogger(__name__)
@@ -45,6 +52,8 @@ _EVICT_TO = 0.95
 _REMEMBERED = 50_000
 # How often whoever asks may make the disk work, in seconds.
 _PROBE_EVERY = 1.0
+# How often what is left over is looked for.
+_TIDY_EVERY = 86400.0
 
 
 class Store:
@@ -53,27 +62,24 @@ class Store:
     def __init__(
         self,
         directory: Path,
-        cache: diskcache.Cache,
-        lock: int,
+        opened: Opened,
         *,
         limit: int,
         clock: Callable[[], float],
         trust: str,
-        loss: str = "",
     ) -> None:
-        # Of a database that was put aside, until somebody has told it.
-        self.loss = loss
+        self._cache, self._lock, self.loss = opened  # the loss until somebody has told it
         self._trust = trust
         self._directory = directory
-        self._cache = cache
-        self._rows = Rows(cache, trust)
-        self._lock = lock
+        self._rows = Rows(self._cache, trust)
         self._limit = limit
         self._clock = clock
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="hexcache-store")
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, float] = {}
         self.pins = Pins.load(directory)
+        self._spools = Spools(directory / PARTIAL)
+        self._tidied_at = clock()
         self._probed_at = -_PROBE_EVERY
         self._problem: str | None = None
         self.evictions = 0
@@ -91,8 +97,8 @@ class Store:
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
         stored under another trust are as if they weren't there. Raises StoreError."""
-        cache, lock, loss = open_directory(directory, now=clock(), put_aside=put_aside)
-        return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust, loss=loss)
+        opened = open_directory(directory, now=clock(), put_aside=put_aside)
+        return cls(directory, opened, limit=limit, clock=clock, trust=trust)
 
     async def close(self) -> None:
         """Write what is only in memory and let go of the directory."""
@@ -170,7 +176,11 @@ class Store:
         self._used[entry.key] = self._clock()
 
     async def flush(self) -> None:
-        """Write the times of last use."""
+        """Write the times of last use, and once a day remove what is left over."""
+        now = self._clock()
+        if not 0 <= now - self._tidied_at < _TIDY_EVERY:
+            self._tidied_at = now
+            await self.remove_leftovers()
         used, self._used = self._used, {}
         entries = [
             replace(entry, used_at=max(used_at, entry.used_at))
@@ -199,6 +209,27 @@ class Store:
         too much, what was used least recently. `dry`: only tell, as far as it can be foreseen."""
         return await self._in_thread(self._sweep, (), unwanted, dry)
 
+    async def remove_leftovers(
+        self, *, keep: float = KEEP_SECONDS, dry: bool = False
+    ) -> list[Leftover]:
+        """Remove what nobody will take up again, and tell what it was; see `leftovers`. `dry`: only
+        tell. Raises StoreError."""
+        look = functools.partial(leftovers, self._directory, now=self._clock(), keep=keep)
+        found = []
+        for each in await self._in_thread(look):
+            # A transfer that begins claims its part here, in the event loop: so it is looked for,
+            # and removed, without a turn for others in between.
+            if each.path in self._spools.used:
+                continue
+            found.append(each)
+            if dry:
+                continue
+            if each.sort is Sort.PART:
+                each.remove()
+            else:
+                await self._in_thread(each.remove)
+        return found
+
     async def snapshot(self) -> list[Entry]:
         """Every entry as the disk has it, in no order. Raises StoreError."""
         return await self._in_thread(lambda: self._rows.entries(self._rows.keys()))
@@ -221,11 +252,7 @@ class Store:
     def spool(self, name: str, limit: int) -> Spool:
         """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
         `name` finds again what was left half done."""
-        return Spool(
-            self._directory / PARTIAL,
-            hashlib.sha256(name.encode()).hexdigest()[:40],
-            limit=limit,
-        )
+        return self._spools.make(name, limit)
 
     async def check_writable(self) -> None:
         """Write something. Raises StoreError if that fails. Asked again soon, it only repeats what
