@@ -15,6 +15,7 @@ import yaml
 
 from support.commands import Ran, clean_environment, run
 from support.machines import publish
+from support.running import free_ports
 from support.signing import Rel, signer
 from support.upstream import Upstream, status
 
@@ -246,3 +247,25 @@ def test_what_is_waited_for_is_said(
     lines = [line for line in warmed.errors.splitlines() if "waiting" in line]
     why = f"127.0.0.1:{upstream.port}: no connection: Connection refused"
     assert lines == [f"waiting for upstream: {why}; for 1 s at most"]
+
+
+# PACKAGES.
+
+
+def test_packages_that_are_not_meant_for_hexcache_are_the_servers_matter(
+    hexcache: Commands, config: Path
+) -> None:
+    foreign = "build-essential git"
+    assert hexcache("warm", "mix.lock", PACKAGES=foreign).status == 0
+    assert hexcache("check", "mix.lock", PACKAGES=foreign).status == 0
+    assert hexcache("env", PACKAGES=foreign).status == 0
+    ports = dict(zip(("PROXY", "MIRROR", "STATUS"), free_ports(3), strict=True))
+    listen = {f"HEXCACHE_LISTEN__{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
+    served = hexcache("serve", PACKAGES=foreign, **listen)
+    assert served.status == 1
+    assert "environment: PACKAGES: 'essential' is not a version" in served.errors
+    examined = hexcache("doctor", PACKAGES=foreign, **listen)
+    lines = examined.text.splitlines()
+    (number,) = [n for n, line in enumerate(lines) if line.startswith("warn  PACKAGES: ")]
+    assert "'essential' is not a version" in lines[number]
+    assert lines[number + 1].strip() == "env -u PACKAGES hexcache serve"
