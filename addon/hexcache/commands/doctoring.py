@@ -108,7 +108,9 @@ async def _ask(settings: Settings) -> Answer:
 
 
 def _print(check: Check) -> None:
-    state = click.style(f"{check.state:<4}", fg=_COLOURS[check.state])
-    click.echo(f"{state}  {check.name}: {check.what}")
+    # https://no-color.org; click itself leaves colours out where the output is no terminal.
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    state = click.style(f"{check.state:<4}", fg=None if plain else _COLOURS[check.state])
+    click.echo(f"{state}  {check.name}: {check.what}", color=False if plain else None)
     if check.mend and check.state != "ok":
         click.echo(f"      {check.mend}")
