@@ -24,9 +24,10 @@ from typing import Any
 from benchmarks import shape
 from benchmarks.line import BAD, DEAD, GOOD, Conditions, Line
 from benchmarks.projects import Project, Route, clients
+from support.certificates import CertificateAuthority
 from support.namespaces import Namespace, tun_unavailable
 from support.running import Running
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 # sysexits' EX_NOPERM, and what test drivers take for "skipped".
 CANNOT = 77

@@ -18,9 +18,7 @@ from hexcache.errors import HexcacheError
 from hexcache.messages import Headers
 from support.clock import Clock
 from support.engine import Bench, Got
-from support.signing import Rel, other_signer, signer
-from support.upstream import (
-    Upstream,
+from support.faults import (
     closed,
     corrupt,
     cut,
@@ -32,6 +30,8 @@ from support.upstream import (
     replaced,
     status,
 )
+from support.signing import Rel, other_signer, signer
+from support.upstream import Upstream
 
 PACKAGE, SECRET = "/packages/foo", "/repos/acme/packages/secret"
 LIMITS = {"timeout": 5, "stall": 5, "patience": 5}

@@ -14,13 +14,11 @@ import pytest
 
 from hexcache.errors import UpstreamError
 from hexcache.messages import Headers
+from support.certificates import CertificateAuthority
 from support.clock import Clock
 from support.engine import Bench, Got, Make
-from support.signing import Rel, other_signer
-from support.upstream import (
-    CertificateAuthority,
+from support.faults import (
     Fault,
-    Upstream,
     bomb,
     closed,
     corrupt,
@@ -33,6 +31,8 @@ from support.upstream import (
     replaced,
     status,
 )
+from support.signing import Rel, other_signer
+from support.upstream import Upstream
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"
@@ -117,6 +117,7 @@ async def healed(made: Bench) -> None:
     made.fake.release()
     await made.until_up()
     await made.settled()
+    made.time.advance(8)  # each Retry-After is over; less than the patience
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda t: t.name)

@@ -253,11 +253,18 @@ def check_tarball(sha256: str, release: Release, what: str) -> None:
 
 
 def is_older(last_modified: str, than: str) -> bool:
-    """Compare two Last-Modified of one server. False where one is missing or no date."""
+    """Compare two Last-Modified. False where one is missing or no date."""
+    one, other = seconds(last_modified), seconds(than)
+    return one is not None and other is not None and one < other
+
+
+def seconds(date: str) -> float | None:
+    """An HTTP date in seconds since the epoch; None for anything else."""
     try:
-        return parsedate_to_datetime(last_modified) < parsedate_to_datetime(than)
-    except (ValueError, TypeError):
-        return False
+        at = parsedate_to_datetime(date)
+        return None if at.tzinfo is None else at.timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def unpack(body: bytes, what: str, limit: int = MAX_UNPACKED) -> bytes:

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from support.commands import Ran, clean_environment, run
+from support.faults import status
 from support.machines import publish
 from support.running import free_ports
 from support.signing import Rel, signer
-from support.upstream import Upstream, status
+from support.upstream import Upstream
 
 FOO = Rel("1.0.0", b"foo one")
 BAR = Rel("1.0.0", b"bar one")

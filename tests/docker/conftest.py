@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from docker.team import Team
+from support.certificates import CertificateAuthority
 from support.clients import require_rebar3
 from support.docker import BUILD_SECONDS, ROOT, Compose, docker, require_docker, user
 from support.repository import HexRepository
-from support.upstream import CertificateAuthority
 
 OVERRIDE = Path(__file__).with_name("world.yml")
 HELD = bytes(range(256)) * 4096

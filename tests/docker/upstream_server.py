@@ -8,7 +8,9 @@ import signal
 import threading
 from pathlib import Path
 
-from support.upstream import CertificateAuthority, Upstream, hold
+from support.certificates import CertificateAuthority
+from support.faults import hold
+from support.upstream import Upstream
 
 PUBLIC = Path("/repository/public")
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from support.certificates import CertificateAuthority
 from support.clients import require_rebar3
 from support.rebar3 import Rebar3Project
 from support.repository import HexRepository
 from support.running import Running
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 # What the modules say of the newest releases at first, and after `publish_newer`.
 OLD = {"alpha": "alpha one point one", "beta": "beta", "gamma": "gamma"}

@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import NEW, OLD, World
-from support.http import curl
-from support.rebar3 import Rebar3Project
-from support.running import Running
-from support.signing import other_signer
-from support.upstream import (
-    CertificateAuthority,
+from support.certificates import CertificateAuthority
+from support.faults import (
     Fault,
     bomb,
     closed,
@@ -32,6 +28,10 @@ from support.upstream import (
     replaced,
     status,
 )
+from support.http import curl
+from support.rebar3 import Rebar3Project
+from support.running import Running
+from support.signing import other_signer
 
 Break = Callable[[World, Running], AbstractContextManager[None]]
 

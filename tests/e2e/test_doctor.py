@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import World
+from support.certificates import CertificateAuthority
 from support.clients import require
 from support.commands import Ran, clean_environment, run
 from support.running import Running, free_ports
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 Start = Callable[..., Running]
 Doctor = Callable[..., Ran]

@@ -18,12 +18,13 @@ from cryptography import x509
 
 from e2e.conftest import OLD, World, living_world
 from support import clients
+from support.certificates import CertificateAuthority
 from support.docker import readme_block
 from support.http import Got, curl
 from support.namespaces import WAIT_SECONDS, Namespace, unavailable
 from support.repository import HexRepository
 from support.running import Running
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 CLIENT, GATEWAY = "198.51.100.2", "198.51.100.1"
 NEAR, FAR = "203.0.113.254", "203.0.113.1"

@@ -11,11 +11,11 @@ import pytest
 
 from e2e.conftest import World
 from support.commands import run
+from support.faults import replaced
 from support.http import curl
 from support.prometheus import Scrape, check
 from support.running import Running
 from support.structured import cache_status
-from support.upstream import replaced
 
 TARBALL = "/tarballs/gamma-0.1.0.tar"
 

@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from e2e.conftest import World
 from support.browser import chromium, violations
+from support.faults import hold, status
 from support.http import curl
 from support.locks import rebar_lock
 from support.running import Running
-from support.upstream import hold, status
 
 PATHS = ("/", "/packages", "/packages/alpha", "/check", "/setup", "/packages/nobody")
 

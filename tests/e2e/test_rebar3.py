@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from e2e.conftest import World
+from support.faults import corrupt, status
 from support.rebar3 import Rebar3Project
 from support.running import Running
-from support.upstream import corrupt, status
 
 ALL = {"alpha", "beta", "gamma"}
 

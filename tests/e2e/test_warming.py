@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import World
+from support.faults import hold
 from support.locks import rebar_lock
 from support.rebar3 import Rebar3Project
 from support.running import Running, run_hexcache
-from support.upstream import hold
 
 NEWEST = {"alpha": "1.1.0", "beta": "1.0.0", "gamma": "0.1.0"}
 FILES = set(NEWEST)

@@ -9,9 +9,9 @@ import pytest
 from hexcache.engine.cachestatus import CacheStatus, quoted
 from support.clock import Clock
 from support.engine import CONTENT, URL, Bench, Got, Make
+from support.faults import closed, corrupt, hold, replaced, status
 from support.signing import Rel
 from support.structured import Bare, cache_status, parse_list
-from support.upstream import closed, corrupt, hold, replaced, status
 
 PACKAGE = "/packages/foo"
 

@@ -13,8 +13,8 @@ import pytest
 from hexcache import registry
 from support.clock import Clock
 from support.engine import Bench, Make
+from support.faults import hold
 from support.signing import Rel, other_signer, signer
-from support.upstream import hold
 
 
 class TestOneQuestion:

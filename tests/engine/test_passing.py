@@ -8,11 +8,8 @@ import pytest
 
 from hexcache.messages import read
 from support.engine import URL, Bench, Make
-from support.upstream import (
-    cut,
-    replaced,
-    without,
-)
+from support.faults import cut, replaced, without
+from support.upstream import Upstream
 
 
 class TestPassing:
@@ -24,6 +21,18 @@ class TestPassing:
         assert [seen.headers["authorization"] for seen in foo.fake.requests] == ["key", "key"]
         assert "te" not in foo.fake.requests[0].headers
         assert list(foo.store.entries()) == []
+
+    async def test_the_client_s_credential_goes_before_the_settings_(
+        self, bench: Make, upstream: Upstream
+    ) -> None:
+        """Someone's own hexpm behind HTTP authentication."""
+        made = bench(upstream={"repo": [upstream.url.replace("://", "://me:secret@")]})
+        made.fake.files["/repos/acme/names"] = b"private"
+        got = await made.get("/repos/acme/names", Authorization="key")
+        assert (got.status, got.body) == (200, b"private"), got.detail
+        await made.get("/repos/acme/names")
+        sent = [seen.headers["authorization"] for seen in made.fake.requests]
+        assert (sent[0], sent[1].split()[0]) == ("key", "Basic")
 
     async def test_credentials_on_public_paths_stay_here(self, foo: Bench) -> None:
         await foo.get(URL, Authorization="key", Cookie="a=b", TE="")

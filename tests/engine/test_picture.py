@@ -8,8 +8,8 @@ from dataclasses import replace
 from hexcache.resources import package
 from support.clock import Clock
 from support.engine import Bench, Make
+from support.faults import hold, replaced, status
 from support.signing import Rel, other_signer, signer
-from support.upstream import hold, replaced, status
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"

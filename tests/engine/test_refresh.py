@@ -11,9 +11,7 @@ import pytest
 
 from support.engine import CONTENT, URL, Bench, Make
 from support.signing import Rel, other_signer
-from support.upstream import (
-    Upstream,
-)
+from support.upstream import Upstream
 
 
 class TestDamage:

@@ -7,12 +7,8 @@ import asyncio
 import pytest
 
 from support.engine import Make
+from support.faults import corrupt, cut, hold
 from support.signing import Rel
-from support.upstream import (
-    corrupt,
-    cut,
-    hold,
-)
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"

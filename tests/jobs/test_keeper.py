@@ -15,8 +15,8 @@ from hexcache.network.pace import Pace
 from hexcache.versions.wishes import parse_wish
 from support.clock import Waiting
 from support.engine import Bench, Make
+from support.faults import status
 from support.signing import Rel
-from support.upstream import status
 
 DAY = 86400.0
 LOOK = 2.0

@@ -14,8 +14,8 @@ from hexcache.jobs.warm import Demand, Failure, job, warm
 from hexcache.locks.lockfiles import LockedRelease
 from hexcache.versions.wishes import parse_wish
 from support.engine import CONTENT, Bench, Make
+from support.faults import hold, status
 from support.signing import Rel
-from support.upstream import hold, status
 
 LOCKED = (LockedRelease("foo", "1.0.0"),)
 

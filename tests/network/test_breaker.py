@@ -9,8 +9,9 @@ import pytest
 from hexcache.resources import Origin
 from support.clock import Clock
 from support.engine import Bench, Make
+from support.faults import hold, status
 from support.signing import Rel
-from support.upstream import Seen, Upstream, hold, status
+from support.upstream import Seen, Upstream
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"

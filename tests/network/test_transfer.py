@@ -8,17 +8,9 @@ import pytest
 
 from support.clock import Clock
 from support.engine import Make
+from support.faults import Answer, closed, corrupt, cut, hold, one_after_another, status
 from support.signing import Rel, other_signer
-from support.upstream import (
-    Answer,
-    Upstream,
-    closed,
-    corrupt,
-    cut,
-    hold,
-    one_after_another,
-    status,
-)
+from support.upstream import Upstream
 
 OLD, NEW = b"old tarball " * 10_000, b"new tarball " * 10_000
 PACKAGE, TARBALL = "/packages/foo", "/tarballs/foo-1.0.0.tar"

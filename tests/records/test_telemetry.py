@@ -16,9 +16,9 @@ from hexcache.settings import Settings
 from hexcache.storage.reading import StoreReader
 from support.clock import Clock
 from support.engine import CONTENT, URL, Bench, Make
+from support.faults import corrupt, hold, replaced, status
 from support.prometheus import Scrape, check
 from support.signing import Rel
-from support.upstream import corrupt, hold, replaced, status
 
 NOTHING = Gauges(
     store_bytes=0, store_limit=0, evictions=0, damaged=0, entries={}, upstream={}, offline=False

@@ -19,9 +19,10 @@ from hexcache.seat.doctor import examine
 from hexcache.seat.probing import Answer, ProbeError, roots, split, through
 from hexcache.seat.variables import check_variables
 from hexcache.settings import Listen, Settings
+from support.certificates import CertificateAuthority
 from support.clock import Clock
 from support.running import free_ports
-from support.upstream import CertificateAuthority, Upstream
+from support.upstream import Upstream
 
 PROXY, MIRROR = "http://127.0.0.1:8080", "http://127.0.0.1:4000"
 BOTH = {"HTTPS_PROXY": PROXY, "https_proxy": PROXY}

@@ -73,11 +73,6 @@ class Writer:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 async def store(directory: Path, clock: Clock) -> AsyncIterator[Store]:
     store = Store.open(directory, limit=2**30, clock=clock, trust=TRUST)
     yield store

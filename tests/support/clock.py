@@ -1,8 +1,9 @@
-"""A clock that tests move."""
+"""Clocks that tests move."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 
 class Clock:
@@ -52,3 +53,16 @@ class Waiting:
             if at <= self.now and not future.done():
                 future.set_result(None)
         self._sleepers = [each for each in self._sleepers if not each[2].done()]
+
+
+class Calendar:
+    """A clock of dates, which tests set; it starts at the real time, which the clients go by."""
+
+    def __init__(self) -> None:
+        self.time = self.start = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def set(self, **since_start: float) -> None:
+        self.time = self.start + timedelta(**since_start)

@@ -1,102 +1,25 @@
-"""A stand-in for repo.hex.pm and builds.hex.pm: real sockets, real TLS, Hex's headers, and every
-fault that a bad line has."""
+"""A stand-in for repo.hex.pm and builds.hex.pm: real sockets, real TLS, Hex's headers, and
+whatever faults it is told to have."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import functools
 import hashlib
-import ipaddress
 import socket
 import ssl
 import struct
 import threading
-import zlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from support.certificates import CertificateAuthority
+from support.faults import Answer, Fault
 
 WAIT_SECONDS = 30.0
-
-
-class CertificateAuthority:
-    """A throw-away CA and a server certificate for `names`. One that `directory` holds already is
-    taken as it is."""
-
-    def __init__(
-        self, directory: Path, names: tuple[str, ...] = ("localhost", "127.0.0.1")
-    ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.ca_file = directory / "upstream-ca.pem"
-        self._chain = directory / "upstream-chain.pem"
-        if self._chain.exists():
-            return
-        key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-        now = datetime.datetime.now(datetime.UTC)
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstream's CA")])
-
-        def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-            return (
-                x509.CertificateBuilder()
-                .issuer_name(issuer)
-                .subject_name(name)
-                .public_key(public)
-                .serial_number(x509.random_serial_number())
-                .not_valid_before(now - datetime.timedelta(days=1))
-                .not_valid_after(now + datetime.timedelta(days=30))
-                .add_extension(
-                    x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), False
-                )
-                .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
-            )
-
-        ca = (
-            builder(issuer, key.public_key())
-            .add_extension(x509.BasicConstraints(True, None), True)
-            .add_extension(
-                x509.KeyUsage(True, False, False, False, False, True, True, False, False), True
-            )
-            .sign(key, hashes.SHA256())
-        )
-        server = (
-            builder(
-                x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]),
-                server_key.public_key(),
-            )
-            .add_extension(x509.BasicConstraints(False, None), True)
-            .add_extension(x509.SubjectAlternativeName([_general_name(n) for n in names]), False)
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        self.ca_file.write_bytes(ca.public_bytes(pem))
-        self._chain.write_bytes(
-            server_key.private_bytes(
-                pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + server.public_bytes(pem)
-        )
-
-    def server_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._chain)
-        return context
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 @dataclass(frozen=True)
@@ -107,153 +30,6 @@ class Seen:
     path: str
     headers: Mapping[str, str]
     status: int
-
-
-@dataclass
-class Answer:
-    """What is about to be sent; faults change it. `cut` ends the connection after so many bytes of
-    the body, `reset` with an RST; `hold` makes the server wait for `release` when so many bytes
-    are sent (-1: before the status line)."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    cut: int | None = None
-    reset: bool = False
-    hold: int | None = None
-    extra: bytes = b""
-    silent: bool = False
-    drip: bool = False
-
-
-Fault = Callable[[Answer], None]
-
-
-def status(code: int, **headers: str) -> Fault:
-    """Answer with a status and a small body."""
-
-    def fault(answer: Answer) -> None:
-        answer.status, answer.body = code, b"trouble\n"
-        answer.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        answer.headers["Content-Length"] = str(len(answer.body))
-
-    return fault
-
-
-def cut(after: int, *, reset: bool = False) -> Fault:
-    """Close (or reset) the connection after so many bytes of the body."""
-
-    def fault(answer: Answer) -> None:
-        answer.cut, answer.reset = after, reset
-
-    return fault
-
-
-def hold(after: int = -1) -> Fault:
-    """Wait for `release()` when so many bytes of the body are sent; -1: before anything is."""
-
-    def fault(answer: Answer) -> None:
-        answer.hold = after
-
-    return fault
-
-
-def closed() -> Fault:
-    """Close the connection without a word."""
-
-    def fault(answer: Answer) -> None:
-        answer.silent = True
-
-    return fault
-
-
-def corrupt(offset: int = 100) -> Fault:
-    """Flip a bit of the body."""
-
-    def fault(answer: Answer) -> None:
-        if not answer.body:
-            return
-        body = bytearray(answer.body)
-        body[offset % max(len(body), 1)] ^= 1
-        answer.body = bytes(body)
-
-    return fault
-
-
-def longer(extra: bytes = b"surplus") -> Fault:
-    """Send more than Content-Length says."""
-
-    def fault(answer: Answer) -> None:
-        answer.extra = extra
-
-    return fault
-
-
-def replaced(body: bytes, **headers: str) -> Fault:
-    """Another body, and headers that are added."""
-
-    def fault(answer: Answer) -> None:
-        answer.status, answer.body = 200, body
-        answer.headers["Content-Length"] = str(len(body))
-        answer.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
-
-    return fault
-
-
-def huge_headers() -> Fault:
-    """A header that nobody has room for."""
-
-    def fault(answer: Answer) -> None:
-        answer.headers["X-Huge"] = "x" * 100_000
-
-    return fault
-
-
-@functools.cache
-def _bomb() -> bytes:
-    compress = zlib.compressobj(9, wbits=31)
-    zeros = bytes(2**20)
-    return b"".join(compress.compress(zeros) for _ in range(200)) + compress.flush()
-
-
-def bomb() -> Fault:
-    """A small gzip file that is 200 MB unpacked."""
-    # Made here: while a server makes it, its client runs into a time-out and not into the bomb.
-    return replaced(_bomb())
-
-
-def redirect_loop() -> Fault:
-    """Redirect to the same path, for ever."""
-    return status(302, Location="?again")
-
-
-def drip() -> Fault:
-    """Send the body a few bytes at a time."""
-
-    def fault(answer: Answer) -> None:
-        answer.drip = True
-
-    return fault
-
-
-def one_after_another(*faults: Fault) -> Fault:
-    """The first fault for the first request, and so on; the last one stays."""
-    left = list(faults)
-
-    def fault(answer: Answer) -> None:
-        (left.pop(0) if len(left) > 1 else left[0])(answer)
-
-    return fault
-
-
-def without(*names: str) -> Fault:
-    """Leave headers out."""
-
-    def fault(answer: Answer) -> None:
-        for name in names:
-            answer.headers.pop(name, None)
-
-    return fault
 
 
 @dataclass

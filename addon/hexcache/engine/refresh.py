@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hexcache import registry, resources
+from hexcache.engine.succession import is_older
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.labels import host_of
 from hexcache.messages import Content, read
 from hexcache.network.progress import Progress
-from hexcache.network.transfer import Download, Order, Transfers
+from hexcache.network.transfer import Download, Order, Transfers, Word
 from hexcache.records.telemetry import Telemetry
 from hexcache.registry import KeyRing, Package, Release
-from hexcache.resources import Kind, Resource
+from hexcache.resources import Kind, Origin, Resource
 from hexcache.storage.entries import Entry, Unstored
 from hexcache.storage.store import Store
 
@@ -37,13 +38,14 @@ _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 class Fetched:
     """A current, verified copy. `body` is set if it is at hand or couldn't be stored; otherwise
     the store has it. `status`: what upstream said, 200 or 304; `replaced`: there was another copy
-    before."""
+    before. `signature`: of a CSV, where it couldn't be stored either."""
 
     entry: Entry
     status: int
     body: Content | Unstored | None = None
     stored: bool = True
     replaced: bool = False
+    signature: tuple[Entry, Content] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ Result = Fetched | Missing
 
 
 class Refresher:
-    """`keys=None` turns verification off (`cache.verify: false`)."""
+    """`keys=None` turns verification off (`cache.verify: false`). `bases`: the base URLs in their
+    order."""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Refresher:
         *,
         keys: KeyRing | None,
         builds_keys: KeyRing | None,
+        bases: Callable[[Origin], Sequence[str]],
         clock: Callable[[], float],
         telemetry: Telemetry,
     ) -> None:
@@ -74,6 +78,7 @@ class Refresher:
         self._transfers = transfers
         self._keys = keys
         self._builds_keys = builds_keys
+        self._bases = bases
         self._clock = clock
         self._decoded: dict[str, Package] = {}
         self._trusted: set[tuple[str, str]] = set()
@@ -94,10 +99,10 @@ class Refresher:
             # Its ETag would get us a 304 for what is no longer good.
             entry = None
         answer = await self._ask(resource, entry, release, progress)
-        if isinstance(answer, int):
-            if answer == 304 and entry is not None:
-                return await self._still_good(entry)
-            return Missing(answer)
+        if isinstance(answer, Word):
+            if answer.status == 304 and entry is not None:
+                return await self._still_good(entry, answer, self._bases(resource.origin))
+            return Missing(answer.status)
         fetched = await self._keep(self._entry(resource, answer), answer)
         return replace(fetched, replaced=replaced)
 
@@ -157,21 +162,21 @@ class Refresher:
         old, old_signature = self._store.get(csv.key), self._store.get(signature.key)
         whole = old and old_signature and old_signature.generation == old.sha256
         answer = await self._ask(csv, old if whole else None)
-        if isinstance(answer, int):
-            if answer == 304 and old and old_signature:
+        if isinstance(answer, Word):
+            if answer.status == 304 and old and old_signature:
                 now = self._clock()
                 current = replace(old, checked_at=now)
                 await self._store.update(current, replace(old_signature, checked_at=now))
                 return Fetched(current, 304)
-            return Missing(answer)
+            return Missing(answer.status)
         content = answer.read()
         answer.discard()
         signed = await self._ask(signature, None)
-        if isinstance(signed, int) and self._builds_keys is None:
+        if isinstance(signed, Word) and self._builds_keys is None:
             return await self._keep(self._entry(csv, answer), replace(answer, body=content))
-        if isinstance(signed, int):
+        if isinstance(signed, Word):
             with self._counted():
-                raise VerificationError("pair", f"{csv.path}.signed is missing ({signed})")
+                raise VerificationError("pair", f"{csv.path}.signed is missing ({signed.status})")
         signature_content = signed.read()
         signed.discard()
         if self._builds_keys is not None:
@@ -179,12 +184,15 @@ class Refresher:
                 registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
         entry = self._entry(csv, answer)
         signature_entry = replace(self._entry(signature, signed), generation=entry.sha256)
+        fetched = Fetched(entry, 200, Content(content), replaced=old is not None)
         try:
             await self._store.put((entry, content), (signature_entry, signature_content))
         except StoreError as error:
-            # Half of a pair is worse than none: the next who asks fetches both again.
-            raise UpstreamError(f"{csv} can't be stored: {error}") from None
-        return Fetched(entry, 200, Content(content), replaced=old is not None)
+            logger.warning("%s is served, but not stored: %s", csv, error)
+            # Half of a pair is worse than none: whoever gets the one gets the other with it.
+            signed_by = (signature_entry, Content(signature_content))
+            return replace(fetched, stored=False, signature=signed_by)
+        return fetched
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -200,11 +208,17 @@ class Refresher:
         entry: Entry | None,
         release: Release | None = None,
         progress: Progress | None = None,
-    ) -> Download | int:
+    ) -> Download | Word:
         headers = {}
         if entry is not None and entry.etag:
             headers["If-None-Match"] = entry.etag
-        elif entry is not None and entry.last_modified:
+        elif (
+            entry is not None
+            and entry.last_modified
+            and entry.base == self._bases(resource.origin)[0]
+        ):
+            # By another's date the first would be asked the wrong thing: what it has may have been
+            # written before a mirror copied what was there before that.
             headers["If-Modified-Since"] = entry.last_modified
 
         async def verify(download: Download) -> None:
@@ -236,7 +250,8 @@ class Refresher:
                 package = await _aside(
                     download, lambda: self._decode(download.read(), resource, keys)
                 )
-                await self._refuse_older(entry, download, package)
+                bases = self._bases(resource.origin)
+                await self._refuse_older(entry, download, package, bases)
                 self._remember(download.sha256, package)
             case Kind.NAMES:
                 await _aside(
@@ -260,19 +275,14 @@ class Refresher:
         self._trust(resource, download.sha256)
 
     async def _refuse_older(
-        self, entry: Entry | None, download: Download, package: Package
+        self, entry: Entry | None, download: Download, package: Package, bases: Sequence[str]
     ) -> None:
         """A mirror that lags, or a replay: signed, and yet not what there is. A project whose lock
         file names what we have seen already would fail hard."""
         held = await self.package(entry) if entry else None
         if entry is None or held is None or entry.sha256 == download.sha256:
             return
-        if entry.base == download.base:
-            older = registry.is_older(download.last_modified, entry.last_modified)
-        else:
-            # Dates of two servers say nothing of each other; and only a revert takes away.
-            older = package.releases_known() < held.releases_known()
-        if older:
+        if is_older(download, package, entry, held, bases=bases, now=self._clock()):
             raise _older(download)
 
     def _remember(self, sha256: str, package: Package) -> None:
@@ -280,9 +290,14 @@ class Refresher:
             del self._decoded[next(iter(self._decoded))]
         self._decoded[sha256] = package
 
-    async def _still_good(self, entry: Entry) -> Fetched:
+    async def _still_good(self, entry: Entry, word: Word, bases: Sequence[str]) -> Fetched:
         now = self._clock()
         current = replace(entry, checked_at=now, asked_at=now)
+        # The first counts for more than a mirror, and anybody for more than who is asked no longer.
+        # The date has to be of who is named: without one (a 304 needs none) nothing changes.
+        takes_over = word.base == bases[0] or entry.base not in bases
+        if takes_over and word.base != entry.base and word.last_modified:
+            current = replace(current, base=word.base, last_modified=word.last_modified)
         await self._store.update(current)
         return Fetched(current, 304)
 

@@ -144,8 +144,7 @@ class Connections:
                     async with asyncio.timeout(self._settings.timeout):
                         raw = await pool.session.request(
                             method,
-                            # encoded=True: what the client's path says is what upstream is asked.
-                            URL(url, encoded=True),
+                            _address(url, headers),
                             headers=headers,
                             data=body or None,
                             allow_redirects=False,
@@ -237,6 +236,14 @@ class Connections:
         return proxy
 
 
+def _address(url: str, headers: Sequence[tuple[str, str]]) -> URL:
+    # encoded: what the client's path says is what upstream is asked.
+    address = URL(url, encoded=True)
+    # A credential that the client brings takes the place of the one in the settings.
+    has_own = any(name.lower() == "authorization" for name, _ in headers)
+    return address.with_user(None) if has_own and address.user else address
+
+
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     made = socket.socket(*address[:3])
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -290,9 +297,10 @@ def _explained(url: str) -> Iterator[None]:
         text = f"{host}: no connection: {_reason(error.os_error)}"
         raise UpstreamError(text, unreachable=True) from None
     except aiohttp.ConnectionTimeoutError:
-        raise UpstreamError(f"{host}: no connection in time", unreachable=True) from None
+        text = f"{host}: no connection in time"
+        raise UpstreamError(text, unreachable=True, timed_out=True) from None
     except TimeoutError:
-        raise UpstreamError(f"{host}: no answer in time") from None
+        raise UpstreamError(f"{host}: no answer in time", timed_out=True) from None
     except aiohttp.ClientPayloadError:
         raise UpstreamError(f"{host}: the connection broke off in the middle") from None
     except aiohttp.ServerDisconnectedError:

@@ -17,6 +17,7 @@ from hexcache.errors import OfflineError, UpstreamError, VerificationError
 from hexcache.labels import host_of
 from hexcache.network.connections import Response
 from hexcache.network.pace import Pace
+from hexcache.network.pauses import retry_after
 from hexcache.network.progress import Progress
 from hexcache.network.upstream import Upstream
 from hexcache.records.telemetry import Telemetry
@@ -56,6 +57,15 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Word:
+    """An answer without a body, from `base`: the status 304, 404 or 410."""
+
+    status: int
+    base: str
+    last_modified: str
+
+
+@dataclass(frozen=True)
 class Order:
     """What is wanted. `headers` are the validators of the copy that we have (`has_copy`), if any.
     `checksum`: the SHA-256 that the body must have, where it is known beforehand; with it, parts
@@ -89,9 +99,8 @@ class Transfers:
         self._pace = pace
         self._telemetry = telemetry
 
-    async def run(self, order: Order, progress: Progress | None = None) -> Download | int:
-        """The body, or the status 304, 404 or 410. Raises UpstreamError, or VerificationError if
-        nobody has a good one."""
+    async def run(self, order: Order, progress: Progress | None = None) -> Download | Word:
+        """Raises UpstreamError, or VerificationError if nobody has a good one."""
         spool = self._spool(order.resource.key, order.limit)
         await _loaded(spool)
         if progress is None:
@@ -104,7 +113,7 @@ class Transfers:
         )
         try:
             result = await run.run()
-            if isinstance(result, int):
+            if isinstance(result, Word):
                 spool.discard()
             return result
         finally:
@@ -141,7 +150,7 @@ class _Run:
         self._granted: set[str] = set()
         self._furthest = spool.size
 
-    async def run(self) -> Download | int:
+    async def run(self) -> Download | Word:
         origin = self._order.resource.origin
         round_ = 0
         while True:
@@ -194,7 +203,11 @@ class _Run:
     def _candidates(self) -> list[str]:
         """Who may be asked now: each has its own pace, or its own Retry-After."""
         now = self._pace.monotonic()
-        return [base for base in self._eligible() if self._not_before.get(base, 0.0) <= now]
+        return [base for base in self._eligible() if self._next_turn(base) <= now]
+
+    def _next_turn(self, base: str) -> float:
+        told = self._upstream.paused_until(base, self._order.resource.path)
+        return max(self._not_before.get(base, 0.0), told)
 
     async def _pause(self, failure: UpstreamError | None) -> None:
         origin = self._order.resource.origin
@@ -208,21 +221,25 @@ class _Run:
             # Somebody probes already: a second opinion costs more than it brings.
             await self._upstream.wait_for_change(left)
             return
-        delay = min(self._not_before.get(base, 0.0) for base in eligible) - now
+        delay = min(map(self._next_turn, eligible)) - now
         if delay > left:
             raise failure or self._last_word(origin)
         if delay > 0:
-            await self._pace.sleep(delay)
+            # What somebody else was told holds for many: they don't all come back together.
+            await self._pace.sleep(delay if failure else delay + self._pace.random())
 
     def _last_word(self, origin: Origin) -> UpstreamError | VerificationError:
-        return self._worst() if self._excluded else UpstreamError(self._upstream.why_down(origin))
+        if self._excluded:
+            return self._worst()
+        pause = self._upstream.pause(origin, self._order.resource.path)
+        return pause or UpstreamError(self._upstream.why_down(origin))
 
     def _worst(self) -> UpstreamError | VerificationError:
         """Of several reasons the one that is worth telling: what was wrong, rather than absent."""
         errors = list(self._excluded.values())
         return next((e for e in errors if isinstance(e, VerificationError)), errors[0])
 
-    async def _ask(self, base: str) -> Download | int:
+    async def _ask(self, base: str) -> Download | Word:
         order, spool = self._order, self._spool
         headers = dict(order.headers)
         start = spool.size if self._may_resume(base) else 0
@@ -233,11 +250,12 @@ class _Run:
             if source is not None and source.base == base and source.is_resumable:
                 headers["If-Range"] = source.etag
         async with self._upstream.get(base, order.resource.path, headers) as response:
+            word = Word(response.status, base, _header(response, "last-modified"))
             if response.status == 304 and order.headers:
-                return response.status
+                return word
             if response.status in _GONE:
                 if base == self._upstream.bases(order.resource.origin)[0]:
-                    return response.status
+                    return word
                 # A mirror that doesn't have it proves nothing.
                 raise UpstreamError(f"{host_of(base)} has no such file", status=response.status)
             if response.status == 416 and start:
@@ -247,7 +265,7 @@ class _Run:
                 raise UpstreamError(
                     f"{host_of(base)} answered {response.status}",
                     status=response.status,
-                    retry_after=_retry_after(response),
+                    retry_after=retry_after(response),
                 )
             await self._receive(base, response, start)
         return await self._verified(base)
@@ -289,6 +307,7 @@ class _Run:
         )
         self._progress.changed()
         async for chunk in response.chunks():
+            self._upstream.heard(base)
             spool.write(chunk)
             self._progress.changed()
         if total is not None and spool.size != total:
@@ -349,12 +368,6 @@ def _is_passing(error: UpstreamError) -> bool:
     if error.final:
         return False
     return error.status is None or error.status >= 500 or error.status in _RETRIED
-
-
-def _retry_after(response: Response) -> float | None:
-    """Seconds; a date is taken for "not said" (RFC 9110 §10.2.3)."""
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isdecimal() and len(value) < 7 else None
 
 
 def _header(response: Response, name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import functools
 import logging
 import os
 import sqlite3
@@ -28,11 +28,18 @@ from hexcache.errors import StoreError
 from hexcache.messages import Content
 from hexcache.storage.disk import Adopted, SafeDisk
 from hexcache.storage.entries import Entry, FileBody
-from hexcache.storage.leftovers import PARTIAL, put_aside
+from hexcache.storage.leftovers import (
+    KEEP_SECONDS,
+    PARTIAL,
+    Leftover,
+    Sort,
+    leftovers,
+    put_aside,
+)
 from hexcache.storage.opening import open_directory
 from hexcache.storage.pins import Pins
 from hexcache.storage.rows import Rows
-from hexcache.storage.spool import Spool
+from hexcache.storage.spool import Spool, Spools
 from hexcache.storage.sweeping import Swept, expendable
 
 logger = logging.getLogger(__name__)
@@ -45,6 +52,8 @@ _EVICT_TO = 0.95
 _REMEMBERED = 50_000
 # How often whoever asks may make the disk work, in seconds.
 _PROBE_EVERY = 1.0
+# How often what is left over is looked for.
+_TIDY_EVERY = 86400.0
 
 
 class Store:
@@ -71,6 +80,8 @@ class Store:
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, float] = {}
         self.pins = Pins.load(directory)
+        self._spools = Spools(directory / PARTIAL)
+        self._tidied_at = clock()
         self._probed_at = -_PROBE_EVERY
         self._problem: str | None = None
         self.evictions = 0
@@ -161,7 +172,11 @@ class Store:
         self._used[entry.key] = self._clock()
 
     async def flush(self) -> None:
-        """Write the times of last use."""
+        """Write the times of last use, and once a day remove what is left over."""
+        now = self._clock()
+        if not 0 <= now - self._tidied_at < _TIDY_EVERY:
+            self._tidied_at = now
+            await self.remove_leftovers()
         used, self._used = self._used, {}
         entries = [
             replace(entry, used_at=max(used_at, entry.used_at))
@@ -190,6 +205,27 @@ class Store:
         too much, what was used least recently. `dry`: only tell, as far as it can be foreseen."""
         return await self._in_thread(self._sweep, (), unwanted, dry)
 
+    async def remove_leftovers(
+        self, *, keep: float = KEEP_SECONDS, dry: bool = False
+    ) -> list[Leftover]:
+        """Remove what nobody will take up again, and tell what it was; see `leftovers`. `dry`: only
+        tell. Raises StoreError."""
+        look = functools.partial(leftovers, self._directory, now=self._clock(), keep=keep)
+        found = []
+        for each in await self._in_thread(look):
+            # A transfer that begins claims its part here, in the event loop: so it is looked for,
+            # and removed, without a turn for others in between.
+            if each.path in self._spools.used:
+                continue
+            found.append(each)
+            if dry:
+                continue
+            if each.sort is Sort.PART:
+                each.remove()
+            else:
+                await self._in_thread(each.remove)
+        return found
+
     async def snapshot(self) -> list[Entry]:
         """Every entry as the disk has it, in no order. Raises StoreError."""
         return await self._in_thread(lambda: self._rows.entries(self._rows.all_keys()))
@@ -212,11 +248,7 @@ class Store:
     def spool(self, name: str, limit: int) -> Spool:
         """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
         `name` finds again what was left half done."""
-        return Spool(
-            self._directory / PARTIAL,
-            hashlib.sha256(name.encode()).hexdigest()[:40],
-            limit=limit,
-        )
+        return self._spools.make(name, limit)
 
     async def check_writable(self) -> None:
         """Write something. Raises StoreError if that fails. Asked again soon, it only repeats what

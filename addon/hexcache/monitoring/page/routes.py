@@ -91,7 +91,7 @@ class Page:
             "setup",
             here="/setup",
             sections=list(setup.sections(self._settings, host, port)),
-            reachable=setup.is_reachable(self._settings, host),
+            reachable=setup.is_reachable(listens, host),
             listens=listens,
             port=listens.port,
         )

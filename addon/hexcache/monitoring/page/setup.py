@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from hexcache.resources import LOCAL_HOST
-from hexcache.seat.clients import ClientEnvironment, Format, client_environment, render
+from hexcache.seat.clients import ClientEnvironment, Format, client_environment
 from hexcache.settings import Settings
-from hexcache.values import bracketed
+from hexcache.values import Address, bracketed
+
+_ONLY_HERE = (
+    " It listens on {0} only: other machines reach it after listen.mirror: 0.0.0.0:{0.port} in "
+    "proxy.yaml."
+)
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,17 @@ class Section:
     steps: tuple[tuple[str, str], ...]
 
 
-def is_reachable(settings: Settings, host: str | None) -> bool:
-    """Whether a client that calls this machine `host` reaches the proxy's listener there. None:
-    it has reached it already."""
-    loopback = ("127.", "::1", "localhost")
-    listens = settings.listen.proxy.host
-    return host is None or not listens.startswith(loopback) or host.startswith(loopback)
+def is_reachable(listener: Address, host: str | None) -> bool:
+    """Whether a client that calls this machine `host` reaches a listener of its. None: it has
+    reached the proxy already."""
+    listens = listener.host
+    if host is None or not _is_loopback(listens):
+        return True
+    return host == "localhost" or (_is_loopback(host) and (":" in host) == (":" in listens))
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("::1", "localhost")
 
 
 def sections(settings: Settings, host: str | None, port: int) -> Iterator[Section]:
@@ -78,13 +89,15 @@ def sections(settings: Settings, host: str | None, port: int) -> Iterator[Sectio
         ),
     )
     yield from _containers(settings, host, page, client)
-    if client.mirror is not None:
+    mirror = settings.listen.mirror
+    if client.mirror is not None and mirror is not None:
+        only_here = "" if is_reachable(mirror, host) else _ONLY_HERE.format(mirror)
         yield Section(
             "mirror",
             "Where no proxy can be set",
             (
                 (
-                    "The mirror's address needs no certificates. HEX_CDN is rebar3's.",
+                    f"The mirror's address needs no certificates. HEX_CDN is rebar3's.{only_here}",
                     f"export HEX_MIRROR={client.mirror}\nexport HEX_CDN={client.mirror}",
                 ),
             ),
@@ -94,7 +107,15 @@ def sections(settings: Settings, host: str | None, port: int) -> Iterator[Sectio
 def _containers(
     settings: Settings, host: str | None, page: str, client: ClientEnvironment
 ) -> Iterator[Section]:
-    compose = render(client_environment(settings, Format.COMPOSE, host), Format.COMPOSE)
+    service = client_environment(settings, Format.COMPOSE, None)
+    compose = (
+        "services:\n  app:\n    networks: [default, hexnet]\n"
+        f'    volumes: ["hexcache-ca:{PurePosixPath(service.bundle).parent}:ro"]\n'
+        f"    environment:\n      HTTPS_PROXY: {service.proxy}\n"
+        f"      https_proxy: {service.proxy} # rebar3\n"
+        f"      HEX_CACERTS_PATH: {service.bundle}\n"
+        "networks:\n  hexnet: {external: true}\nvolumes:\n  hexcache-ca: {external: true}"
+    )
     build = (
         f"curl -fsS {page}/ca-bundle.pem -o ca-bundle.pem\n"
         "docker build --network host \\\n"
@@ -109,7 +130,11 @@ def _containers(
         "docker",
         "Docker",
         (
-            ("For a service of a compose file:", compose),
+            (
+                "For a service of a compose file, where Hexcache was started by its own "
+                "docker-compose.yml:",
+                compose,
+            ),
             ("For docker build, on the command line:", build),
             ("And in the Dockerfile:", run),
         ),
@@ -125,5 +150,12 @@ def _containers(
     yield Section(
         "github-actions",
         "GitHub Actions",
-        (("On a runner that reaches this machine:", actions),),
+        (
+            (
+                "On a runner that reaches this machine:"
+                if host is None or not _is_loopback(host)
+                else "On a runner of your own that is this machine:",
+                actions,
+            ),
+        ),
     )
