@@ -333,16 +333,16 @@ class _Run:
         return found
 
     async def _until_reachable(self, resource: Resource, why: str) -> bool:
-        """Wait for upstream to come back, and say so, once for all that wait for it."""
+        """Wait for upstream to come back, and say so: once until it does."""
         seconds, origin = self._core.settings.upstream.give_up, resource.origin
         if origin not in self._waiting and not self._core.engine.offline:
             why = f"{why}; for {seconds:g} s at most"
             self._report({"event": "note", "subject": "waiting for upstream", "why": why})
         self._waiting.add(origin)
-        try:
-            return await self._core.engine.until_reachable(resource, seconds)
-        finally:
+        is_back = await self._core.engine.until_reachable(resource, seconds)
+        if is_back:
             self._waiting.discard(origin)
+        return is_back
 
     def _count(self, resource: Resource, found: Found) -> None:
         size = 0
