@@ -19,7 +19,7 @@ from hexcache.assembly import Parts, assemble
 from hexcache.errors import HexcacheError
 from hexcache.front.entrances import Entrance, addresses
 from hexcache.front.proxy import HexProxy
-from hexcache.settings import Settings, load
+from hexcache.settings import Settings, load, with_packages
 from hexcache.signals import end_at_once
 from hexcache.values import Address
 
@@ -45,9 +45,8 @@ class MitmdumpScript:
             return
         config = ctx.options.hexcache_config
         try:
-            self.proxy.parts = assemble(
-                load(Path(config) if config else None), self.proxy.telemetry
-            )
+            settings = with_packages(load(Path(config) if config else None))
+            self.proxy.parts = assemble(settings, self.proxy.telemetry)
         except HexcacheError as error:
             # mitmdump ends when an error is logged during its start; raised, it would print a
             # traceback.

@@ -176,6 +176,22 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
     )
 
 
+def with_packages(settings: Settings) -> Settings:
+    """With what $PACKAGES adds to `warm.packages`. Only for who serves: elsewhere a variable of so
+    common a name may be meant for somebody else. Raises SettingsError."""
+    try:
+        wishes = parse_packages(os.environ.get(_PACKAGES, ""))
+    except RequirementError as error:
+        raise SettingsError(
+            f"environment: {_PACKAGES}: {error}; or unset it, if it is not meant for Hexcache",
+            where="environment",
+            key=_PACKAGES,
+        ) from None
+    packages = tuple(dict.fromkeys((*settings.warm.packages, *wishes)))
+    warm = settings.warm.model_copy(update={"packages": packages})
+    return settings.model_copy(update={"warm": warm})
+
+
 def find_config(config: Path | None = None) -> Path | None:
     """The file that `load` reads, absolute. Raises SettingsError if it was named, but isn't
     there."""
@@ -197,22 +213,10 @@ def _absolute(path: Path | None, base: Path) -> Path | None:
 
 
 def _warm(warm: WarmSettings, base: Path) -> WarmSettings:
-    """With the packages of $PACKAGES, and globs that start at `base`. Raises SettingsError."""
-    try:
-        wishes = parse_packages(os.environ.get(_PACKAGES, ""))
-    except RequirementError as error:
-        raise SettingsError(
-            f"environment: {_PACKAGES}: {error}; or unset it, if it is not meant for Hexcache",
-            where="environment",
-            key=_PACKAGES,
-        ) from None
+    """With globs that start at `base`."""
     globs = (Path(each).expanduser() for each in warm.lockfiles)
-    return warm.model_copy(
-        update={
-            "packages": tuple(dict.fromkeys((*warm.packages, *wishes))),
-            "lockfiles": tuple(str(Path(glob.escape(str(base))) / each) for each in globs),
-        }
-    )
+    lockfiles = tuple(str(Path(glob.escape(str(base))) / each) for each in globs)
+    return warm.model_copy(update={"lockfiles": lockfiles})
 
 
 def _read(path: Path) -> dict[str, Any]:

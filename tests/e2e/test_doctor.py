@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,8 +13,9 @@ import pytest
 
 from e2e.conftest import World
 from support.certificates import CertificateAuthority
-from support.commands import Ran, run
-from support.running import Running
+from support.clients import require
+from support.commands import Ran, clean_environment, run
+from support.running import Running, free_ports
 from support.upstream import Upstream
 
 Start = Callable[..., Running]
@@ -219,3 +221,152 @@ def test_bash_completes(tmp_path: Path) -> None:
         ["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout.split() == ["export", "sarif"]
+
+
+# The variables point at a Hexcache, but not as they should.
+
+
+def test_the_mirror_is_no_proxy(proxy: Running, doctor: Doctor) -> None:
+    wrong = {"HTTPS_PROXY": proxy.mirror, "https_proxy": proxy.mirror}
+    ran = doctor("--json", **{**set_up(proxy), **wrong})
+    assert ran.status == 1
+    check = checks(ran)["proxy"]
+    assert check["what"] == f"{proxy.mirror} is the mirror's port; the proxy is {proxy.proxy}"
+    assert check["mend"] == f'eval "$(hexcache env --config {proxy.config})"'
+    assert checks(ran)["upstream"]["what"] == "Hex answers the server"
+    assert "no server runs" not in ran.text
+
+
+@pytest.mark.parametrize("wrong", ["https", "proxy", "status"])
+def test_what_is_no_mirror(proxy: Running, doctor: Doctor, wrong: str) -> None:
+    url, what = {
+        "https": (
+            proxy.mirror.replace("http://", "https://"),
+            f"the mirror speaks http:// only: {proxy.mirror}",
+        ),
+        "proxy": (proxy.proxy, f"{proxy.proxy} is the proxy's port; the mirror is {proxy.mirror}"),
+        "status": (
+            proxy.status,
+            f"{proxy.status} is the status page's port; the mirror is {proxy.mirror}",
+        ),
+    }[wrong]
+    variables = {"HEX_MIRROR": url, "HEX_CDN": url}
+    ran = doctor("--json", **variables)
+    assert ran.status == 1
+    check = checks(ran)["mirror"]
+    assert (check["state"], check["what"]) == ("fail", what)
+    assert check["mend"] == f"export HEX_MIRROR={proxy.mirror} HEX_CDN={proxy.mirror}"
+    assert "no server runs" not in ran.text
+    assert checks(ran)["upstream"]["what"] == "Hex answers the server"
+    assert doctor(HEX_MIRROR=proxy.mirror, HEX_CDN=proxy.mirror).status == 0
+
+
+def test_a_server_that_is_ready_is_not_started_again(proxy: Running, doctor: Doctor) -> None:
+    """Its settings were changed since, or come from somewhere else."""
+    (port,) = free_ports(1)
+    variables = {**set_up(proxy), "HEXCACHE_LISTEN__PROXY": f"127.0.0.1:{port}"}
+    place = f"http://127.0.0.1:{port}"
+    ran = doctor("--json", **{**variables, "HTTPS_PROXY": place, "https_proxy": place})
+    assert ran.status == 1
+    check = checks(ran)["proxy"]
+    assert "Connection refused, although the server is ready" in check["what"]
+    assert check["mend"] == ""
+    assert checks(ran)["upstream"]["what"] == "Hex answers the server"
+
+
+def test_upstream_is_not_blamed_for_a_wrong_proxy(proxy: Running, doctor: Doctor) -> None:
+    (port,) = free_ports(1)
+    nobody = f"http://127.0.0.1:{port}"
+    ran = doctor("--json", **{**set_up(proxy), "HTTPS_PROXY": nobody, "https_proxy": nobody})
+    assert ran.status == 1
+    assert checks(ran)["proxy"]["state"] == "fail"
+    assert checks(ran)["upstream"]["what"] == "Hex answers the server"
+
+
+# On another machine.
+
+
+def test_on_a_client_machine_each_line_brings_what_it_needs(
+    proxy: Running, doctor: Doctor, tmp_path: Path
+) -> None:
+    """No proxy.yaml, and no certificate, but a Hexcache that answers."""
+    require("curl", install="apt-get install curl")
+    here, home, programs = tmp_path / "a client's", tmp_path / "home", tmp_path / "bin"
+    here.mkdir()
+    installed = tmp_path / "installed.crt"
+    for name, script in {
+        "rebar3": "",
+        "sudo": f'if [ "$1" = cp ]; then cp "$2" {installed}; else echo "$@" >&2; fi',
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    around = {
+        **{"HTTPS_PROXY": proxy.proxy, "https_proxy": proxy.proxy},
+        **{"HOME": str(home), "PATH": str(programs), "SSL_CERT_FILE": ""},
+        "HEXCACHE_LISTEN__STATUS": proxy.status.removeprefix("http://"),
+        "HEXCACHE_LISTEN__PROXY": proxy.proxy.removeprefix("http://"),
+        "HEXCACHE_LISTEN__MIRROR": proxy.mirror.removeprefix("http://"),
+    }
+    found = checks(run("doctor", "--json", environment=around, cwd=here))
+    for name in ("HEX_CACERTS_PATH", "rebar.config", "system"):
+        assert str(here) not in found[name]["mend"], found[name]
+        subprocess.run(
+            ["/bin/sh", "-c", found[name]["mend"]],
+            check=True,
+            timeout=60,
+            cwd=here,
+            env={"HOME": str(home), "PATH": f"{programs}:/usr/bin:/bin"},
+        )
+    assert installed.read_bytes() == proxy.ca.read_bytes()
+    bundle = home / "hexcache-ca-bundle.pem"
+    around["HEX_CACERTS_PATH"] = str(bundle)
+    again = run("doctor", "--json", environment=around, cwd=here)
+    assert (again.status, checks(again)["rebar.config"]["state"]) == (0, "ok"), again.text
+    # The line for an rebar.config that has another one.
+    (home / ".config/rebar3/rebar.config").write_text('{ssl_cacerts_path, "/no/such.pem"}.\n')
+    bundle.unlink()
+    check = checks(run("doctor", "--json", environment=around, cwd=here))["rebar.config"]
+    assert str(here) not in check["mend"]
+    assert check["mend"].startswith("curl -fsSo ")
+
+
+def test_rebar3_that_is_not_sent_here_is_no_failure(
+    proxy: Running, doctor: Doctor, tmp_path: Path
+) -> None:
+    program = tmp_path / "bin" / "rebar3"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    variables = set_up(proxy)
+    del variables["https_proxy"]
+    ran = doctor("--json", **variables)
+    check = checks(ran)["rebar.config"]
+    assert (ran.status, check["state"]) == (0, "warn"), ran.text
+    assert "once it goes here" in check["what"]
+    assert check["mend"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colours(tmp_path: Path, variables: dict[str, str], coloured: bool) -> None:
+    config = tmp_path / "proxy.yaml"
+    config.write_text("upstream: {patience: soon}")
+    ours, theirs = os.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "hexcache", "doctor", "--config", str(config)],
+        stdout=theirs,
+        check=False,
+        timeout=60,
+        env={**clean_environment(), **variables},
+    )
+    os.close(theirs)
+    text = os.read(ours, 2**16)
+    os.close(ours)
+    assert b"fail" in text
+    assert (b"\x1b[" in text) is coloured

@@ -69,6 +69,29 @@ async def test_a_line_that_comes_back_is_waited_for(foo: Bench) -> None:
     assert foo.store.get("repo/tarballs/foo-1.0.0.tar") is not None
 
 
+async def test_who_waits_for_the_line_says_so_once(bench: Make) -> None:
+    made = bench(upstream={"give_up": 0})
+    events: list[Event] = []
+    releases = (*LOCKED, LockedRelease("bar", "1.0.0"))
+    with made.fake.refusing():
+        summary = await warm(made.core, Demand(label="x", releases=releases), events.append)
+    assert len(summary.failures) == 2
+    notes = [event for event in events if event["event"] == "note"]
+    assert [note["subject"] for note in notes] == ["waiting for upstream"]
+    assert "Connection refused" in notes[0]["why"]
+
+
+async def test_a_release_that_was_published_anew_since_its_entry_was_stored(bench: Make) -> None:
+    made = bench(cache={"registry_fresh": 1000})
+    made.publish("foo", Rel("1.0.0", CONTENT))
+    await made.get("/packages/foo")
+    anew = Rel("1.0.0", b"anew")
+    made.publish("foo", anew)
+    locked = LockedRelease("foo", "1.0.0", outer_checksum=anew.outer_checksum.hex())
+    summary = await warm(made.core, Demand(label="x", releases=(locked,)), silent)
+    assert summary.failures == []
+
+
 async def test_a_release_newer_than_the_stored_entry(bench: Make) -> None:
     made = bench(cache={"registry_fresh": 1000})
     made.publish("foo", Rel("1.0.0", CONTENT))
@@ -91,7 +114,9 @@ async def test_tools(foo: Bench) -> None:
     foo.fake.files["/installs/1.14.0/hex-2.1.1.ez"] = b"archive"
     foo.fake.files["/installs/1.12.0/hex-2.1.1.ez"] = b"older archive"
     summary = await warm(foo.core, Demand(label="tools", tools=True), silent)
-    assert summary.failures == []
+    # Of rebar3 upstream has nothing at all.
+    failed = [failure.subject for failure in summary.failures]
+    assert failed == ["installs/rebar3-1.x.csv", "installs/rebar.csv"]
     foo.engine.offline = True
     for target in (
         "/installs/hex-1.x.csv",

@@ -242,7 +242,7 @@ def failure(name: str, text: str) -> str:
         ("manifest.toml", "a = \n", "line 1: not TOML: Invalid value; take it from"),
         ("manifest.toml", 'a = "', "line 1: not TOML: "),
         ("manifest.toml", "\na = " + "1" * 5000, "line 1: not TOML: "),
-        ("manifest.toml", "a = " + "[" * 100_000, "line 1: not TOML: "),
+        ("manifest.toml", "a = " + "[" * 100_000, "line 1: it is nested too deeply"),
         ("manifest.toml", "\n" + "a." * 500_000 + "a = 1", "line 2: a key of too many parts"),
         ("manifest.toml", "packages = 1", "line 1: `packages` is no list"),
         ("manifest.toml", "packages = [1]", "line 1: a package without a name"),

@@ -18,7 +18,7 @@ from hexcache.seat.checks import Check, Seat, State
 from hexcache.seat.doctor import examine
 from hexcache.seat.probing import Answer, ProbeError, roots, split, through
 from hexcache.seat.variables import check_variables
-from hexcache.settings import Settings
+from hexcache.settings import Listen, Settings
 from support.certificates import CertificateAuthority
 from support.clock import Clock
 from support.running import free_ports
@@ -143,6 +143,27 @@ def test_nothing_runs_and_nothing_is_set(doctor: Doctor) -> None:
         assert checks[name].mend == "hexcache serve --config 'my proxy.yaml'"
     good = ("upstream", "clock", "disk", "data")
     assert {checks[name].state for name in good} == {State.OK}
+
+
+def test_the_ports_of_a_hexcache_elsewhere(doctor: Doctor, tmp_path: Path) -> None:
+    """It is called as the client calls it."""
+    settings = nobodys(tmp_path)
+    mirror = settings.listen.mirror
+    assert mirror is not None
+    url = f"http://cache.invalid:{mirror.port}"
+    check = doctor(environment={"HTTPS_PROXY": url}, settings=settings)["proxy"]
+    right = f"http://cache.invalid:{settings.listen.proxy.port}"
+    assert check.what.startswith(f"{url} is the mirror's port; the proxy is {right}; cache.invalid")
+    assert check.mend == f"export HTTPS_PROXY={right} https_proxy={right}"
+    # Whose port says nothing is no Hexcache of ours.
+    (port,) = free_ports(1)
+    environment = {"HEX_MIRROR": f"http://cache.invalid:{port}"}
+    check = doctor(environment=environment, settings=settings)["mirror"]
+    assert check.mend == f"export HEX_MIRROR=http://127.0.0.1:{mirror.port}"
+    listen = Listen(proxy=settings.listen.proxy, mirror=None, status=None)
+    off = settings.model_copy(update={"listen": listen})
+    check = doctor(environment=environment, settings=off)["mirror"]
+    assert check.mend.startswith("unset HEX_MIRROR && eval ")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hexcache.errors import SettingsError
-from hexcache.settings import CONFIG_VARIABLE, Settings, find_config, load
+from hexcache.settings import CONFIG_VARIABLE, Settings, find_config, load, with_packages
 from hexcache.values import Address
 from support.settings import Write
 
@@ -172,7 +172,7 @@ def test_packages_of_the_environment_are_added(
 ) -> None:
     path = write("warm: {packages: [decimal, plug ~> 1.14]}")
     monkeypatch.setenv("PACKAGES", "decimal phoenix-1.5.6")
-    assert [wish.source for wish in load(path).warm.packages] == [
+    assert [wish.source for wish in with_packages(load(path)).warm.packages] == [
         *("decimal", "plug ~> 1.14", "phoenix@1.5.6"),
     ]
 
@@ -180,13 +180,15 @@ def test_packages_of_the_environment_are_added(
 @pytest.mark.parametrize("value", ["", "  "])
 def test_no_packages_of_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("PACKAGES", value)
-    assert load().warm.packages == ()
+    assert with_packages(load()).warm.packages == ()
 
 
 def test_packages_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PACKAGES", "decimal phoenix@1.5.6")
+    settings = load()
+    assert settings.warm.packages == ()
     with pytest.raises(SettingsError) as caught:
-        load()
+        with_packages(settings)
     assert str(caught.value).startswith("environment: PACKAGES: 'phoenix@1.5.6' names no package")
     assert "unset it" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

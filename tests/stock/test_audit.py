@@ -118,8 +118,30 @@ def test_what_is_not_known_is_said(
     result = command(lock=f"%{{{entry}}}")
     assert result.exit_code == 1
     assert f"unknown: {why}" in result.stdout
-    assert "hexcache warm mix.lock" in result.stderr
-    assert command("--allow-unknown", lock=f"%{{{entry}}}").exit_code == 0
+    helps = "--allow-unknown" if "acme" in entry else "run: hexcache warm mix.lock"
+    assert [line for line in ("--allow-unknown", "hexcache warm") if line in result.stderr] == [
+        helps.removeprefix("run: ").removesuffix(" mix.lock")
+    ]
+    assert helps in result.stderr
+    allowed = command("--allow-unknown", lock=f"%{{{entry}}}")
+    assert allowed.exit_code == 0
+    assert "--allow-unknown" not in allowed.stderr
+
+
+def test_each_unknown_gets_the_advice_that_helps_it(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mix.lock").write_text('%{"corp": {:hex, :corp, "1.0.0", "", [], [], "hexpm:acme", ""}}')
+    ours = Path("our apps")
+    ours.mkdir()
+    (ours / "mix.lock").write_text('%{"absent": {:hex, :absent, "1.0.0"}}')
+    arguments = ["audit", "mix.lock", "our apps/mix.lock", "--config", "proxy.yaml"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.stderr.splitlines() == [
+        "to know more, run: hexcache warm 'our apps/mix.lock' --config proxy.yaml",
+        "1 of a private repository can't be known here: --allow-unknown doesn't count unknown ones",
+    ]
 
 
 def test_a_lock_with_another_checksum(machine: Machine, command: Callable[..., Result]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def audit_command(
         print_json(_as_json(report, ok=not failed))
     else:
         _print(report)
+        options = f" --config {shlex.quote(str(config))}" if config else ""
+        _advise(report.unknown, options, allowed=allow_unknown)
     sys.exit(1 if failed else 0)
 
 
@@ -125,9 +128,18 @@ def _print(report: _Report) -> None:
         f"{counted(report.looked_at, 'release')} looked at{as_of}: "
         f"{counted(len(report.findings), 'finding')}{below}, {len(report.unknown)} unknown"
     )
-    if report.unknown:
-        paths = dict.fromkeys(str(path) for path, _ in report.unknown)
-        click.echo(f"to know more, run: hexcache warm {printable(' '.join(paths))}", err=True)
+
+
+def _advise(unknown: list[tuple[Path, Unknown]], options: str, *, allowed: bool) -> None:
+    """What to do about them, on standard error. `options` are for a line to paste."""
+    paths = dict.fromkeys(str(path) for path, each in unknown if not each.is_private)
+    if paths:
+        files = printable(" ".join(shlex.quote(path) for path in paths))
+        click.echo(f"to know more, run: hexcache warm {files}{options}", err=True)
+    private = sum(each.is_private for _, each in unknown)
+    if private and not allowed:
+        what = f"{private} of a private repository can't be known here"
+        click.echo(f"{what}: --allow-unknown doesn't count unknown ones", err=True)
 
 
 def _as_json(report: _Report, *, ok: bool) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import click
 from hexcache.commands.common import config_option, json_option, print_json
 from hexcache.errors import SettingsError, UpstreamError
 from hexcache.printing import printable
-from hexcache.settings import Settings, find_config, load
+from hexcache.settings import Settings, find_config, load, with_packages
 
 if TYPE_CHECKING:  # a handshake takes more to import than the other commands need
     from hexcache.seat.checks import Check
@@ -63,6 +63,14 @@ def _checks(config: Path | None) -> Iterator[Check]:
         return
     where = printable(str(path)) if path else "the defaults and the environment: no file"
     yield Check("settings", State.OK, where)
+    options = f" --config {shlex.quote(str(config))}" if config else ""
+    try:
+        with_packages(settings)
+    except SettingsError as error:
+        what = f"{error}: `hexcache serve` refuses it".removeprefix("environment: PACKAGES: ")
+        yield Check(
+            "PACKAGES", State.WARN, printable(what), f"env -u PACKAGES hexcache serve{options}"
+        )
     yield from examine(
         Seat(
             settings=settings,
@@ -72,7 +80,7 @@ def _checks(config: Path | None) -> Iterator[Check]:
             installed=lambda program: shutil.which(program) is not None,
             room=lambda directory: shutil.disk_usage(directory).free,
             upstream=lambda: asyncio.run(_ask(settings)),
-            options=f" --config {shlex.quote(str(config))}" if config else "",
+            options=options,
         )
     )
 
@@ -100,7 +108,9 @@ async def _ask(settings: Settings) -> Answer:
 
 
 def _print(check: Check) -> None:
-    state = click.style(f"{check.state:<4}", fg=_COLOURS[check.state])
-    click.echo(f"{state}  {check.name}: {check.what}")
+    # https://no-color.org; click itself leaves colours out where the output is no terminal.
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    state = click.style(f"{check.state:<4}", fg=None if plain else _COLOURS[check.state])
+    click.echo(f"{state}  {check.name}: {check.what}", color=False if plain else None)
     if check.mend and check.state != "ok":
         click.echo(f"      {check.mend}")

@@ -11,7 +11,7 @@ import click
 
 from hexcache.commands.common import config_option
 from hexcache.seat.clients import Format, client_environment, notes, render
-from hexcache.settings import load
+from hexcache.settings import load, with_packages
 from hexcache.signals import end_at_once
 
 
@@ -25,7 +25,7 @@ def serve(config: Path | None, offline: bool) -> None:
     # mitmproxy takes a moment to import: the other commands don't need it.
     from hexcache.server import serve as run_server
 
-    settings = load(config, {"offline": True} if offline else None)
+    settings = with_packages(load(config, {"offline": True} if offline else None))
     sys.exit(run_server(settings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from hexcache.commands import lockfiles
 from hexcache.commands.common import config_option, json_option, load_of_server, print_json, run_job
 from hexcache.commands.lockfiles import Opened
 from hexcache.commands.progress import WarmProgress
+from hexcache.commands.tables import counted
 from hexcache.locks.locks_on_disk import settled
 from hexcache.stock import completeness
 from hexcache.stock.completeness import Completeness
@@ -113,7 +115,7 @@ def warm(
 
 @click.command(epilog="Example: hexcache check mix.lock --tools && echo ready for the train")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[LOCKFILE]...")
-@click.option("--docs", is_flag=True, help="The documentation of each release too.")
+@click.option("--docs", is_flag=True, help="Also name releases whose docs aren't stored.")
 @click.option("--tools", is_flag=True, help="Also what `mix local.hex` and `mix local.rebar` get.")
 @json_option
 @config_option
@@ -123,12 +125,15 @@ def check(
     """Say what of a lock file would be missing without a line: nothing is fetched.
 
     One line for each thing; exit status 1 if there is any. Without an argument it looks at the
-    lock files of this directory. `hexcache warm` brings what is missing.
+    lock files of this directory. `hexcache warm` brings what is missing. Docs never count as
+    missing, since not every release has any: with --docs those that aren't stored are named. Nor
+    does a list of --tools count where the same tool's list for other Elixirs is stored.
     """
     paths = files or (() if tools else tuple(lockfiles.found_here()))
     if not paths and not tools:
         raise click.UsageError("LOCKFILE is missing, and no lock file is in this directory.")
     opened = lockfiles.read_all(paths)
+    options = f" --config {shlex.quote(str(config))}" if config else ""
     with Library(load_of_server(config)) as library:
         results = [completeness.check(library, each.lock, docs=docs) for each in opened]
         of_tools = completeness.check_tools(library) if tools else None
@@ -136,16 +141,17 @@ def check(
     is_complete = all(result.is_complete for result in everything)
     if as_json:
         files_json = [
-            {"file": str(each.path), **_as_json(result)}
+            {"file": str(each.path), **_as_json(result), **(_docs_as_json(result) if docs else {})}
             for each, result in zip(opened, results, strict=True)
         ]
         tools_json = {"tools": _as_json(of_tools)} if of_tools else {}
         print_json({"complete": is_complete, "files": files_json, **tools_json})
     else:
         for each, result in zip(opened, results, strict=True):
-            _print(str(each.path), result, f"hexcache warm {each.path}")
+            line = f"hexcache warm {shlex.quote(str(each.path))}{' --docs' if docs else ''}"
+            _print(str(each.path), result, f"{line}{options}")
         if of_tools:
-            _print("tools", of_tools, "hexcache warm --tools")
+            _print("tools", of_tools, f"hexcache warm --tools{options}")
     sys.exit(0 if is_complete else 1)
 
 
@@ -155,8 +161,13 @@ def _print(where: str, result: Completeness, mend: str) -> None:
         click.echo(f"{where}{line}: {gap.subject}: {gap.why}")
     for skipped in result.skipped:
         click.echo(f"{where}: {skipped.name}: {skipped.why}")
+    for each in result.docs_not_stored:
+        subject = f"docs of {each.name} {each.version}"
+        click.echo(f"{where}: {subject}: not stored (not every release has any)")
     if result.is_complete:
         beside = f", beside {len(result.skipped)} named above" if result.skipped else ""
+        if without := len(result.docs_not_stored):
+            beside += f"; docs of {counted(without, 'release')} are not stored"
         click.echo(f"{where}: complete: {result.present} files{beside}")
     else:
         click.echo(f"{where}: {len(result.gaps)} missing, {result.present} here; run: {mend}")
@@ -171,6 +182,11 @@ def _as_json(result: Completeness) -> dict[str, object]:
         ],
         "skipped": [{"name": each.name, "why": each.why} for each in result.skipped],
     }
+
+
+def _docs_as_json(result: Completeness) -> dict[str, object]:
+    releases = [{"name": each.name, "version": each.version} for each in result.docs_not_stored]
+    return {"docs_not_stored": releases}
 
 
 def _skipped(opened: Sequence[Opened]) -> list[dict[str, str]]:

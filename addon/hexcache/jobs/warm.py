@@ -19,7 +19,7 @@ from hexcache.jobs.base import Event, Order, Report
 from hexcache.locks.lockfiles import LockedRelease
 from hexcache.messages import Outcome, read
 from hexcache.registry import Package
-from hexcache.resources import Kind, Resource
+from hexcache.resources import Kind, Origin, Resource
 from hexcache.stock import completeness, tools
 from hexcache.storage.entries import Entry
 from hexcache.versions.resolution import resolve
@@ -131,8 +131,8 @@ async def warm(
         if demand.wishes:
             tasks.create_task(run.wished(demand))
         if demand.tools:
-            for csv in tools.CSVS:
-                tasks.create_task(run.tool(csv))
+            for generations in tools.GENERATIONS:
+                tasks.create_task(run.tool(generations))
     # Docs that somebody wanted once stay with their releases.
     docs = {resources.docs(each.name, each.version).key for each in demand.releases}
     await run.pin(demand.label, [*run.present(), *(before & docs)])
@@ -163,6 +163,8 @@ class _Run:
         self._turns = asyncio.Semaphore(jobs)
         self._before_each = before_each
         self._asked: dict[Resource, asyncio.Task[Entry | None]] = {}
+        self._lacking: set[Resource] = set()
+        self._waiting: set[Origin] = set()
         self.held: dict[Resource, Entry] = {}
         self.summary = Summary()
 
@@ -184,17 +186,19 @@ class _Run:
         about = resources.package(locked.name)
         tarball = resources.tarball(locked.name, locked.version)
         package = await self._package(about)
-        if package is not None and locked.version not in package.by_version:
+        release = package.by_version.get(locked.version) if package else None
+        if package is not None and (release is None or completeness.disagreement(locked, release)):
+            # The stored entry may be older than the release, or than its being published anew.
             await self._need(about, itself=True)
             package = await self._package(about)
-        release = package.by_version.get(locked.version) if package else None
+            release = package.by_version.get(locked.version) if package else None
         if package is None:
             return
         if release is None:
             self._fail(tarball, f"the registry has no {locked.name} {locked.version}")
             return
         wanted = [resources.package(name) for name in completeness.asked_about(release)]
-        if why := completeness.disagreement(locked, release):
+        if why := completeness.disagreement(locked, release, asked=True):
             self._fail(tarball, why)
         else:
             wanted.insert(0, tarball)
@@ -226,7 +230,18 @@ class _Run:
                 wanted.append(resources.docs(name, version))
         await asyncio.gather(*(self._need(each) for each in wanted))
 
-    async def tool(self, csv: Resource) -> None:
+    async def tool(self, generations: tuple[Resource, ...]) -> None:
+        """A tool's lists, one of which is enough: not every upstream has all."""
+        await asyncio.gather(*(self._list(csv) for csv in generations))
+        lacking = [csv for csv in generations if csv in self._lacking]
+        for csv in lacking:
+            why = f"upstream has no {csv}, which {tools.readers_of(csv)} ask for"
+            if len(lacking) < len(generations):
+                self._report({"event": "note", "subject": "tools", "why": why})
+            else:
+                self._fail(csv, why)
+
+    async def _list(self, csv: Resource) -> None:
         """An index of installs, its signature, and the files that today's clients take from it."""
         entry = await self._need(csv)
         if entry is None:
@@ -289,6 +304,7 @@ class _Run:
             if by_resolver and found.status != 404:
                 raise UpstreamError(found.reason, status=found.status)
             if found.status == 404 and (by_resolver or resource.kind in _MAY_BE_MISSING):
+                self._lacking.add(resource)
                 self._report({"event": "have", "subject": str(resource), "outcome": "none"})
             else:
                 self._fail(resource, found.reason)
@@ -307,15 +323,26 @@ class _Run:
     async def _ensure(self, resource: Resource, itself: bool) -> Found | Refused:
         """Ask the engine, and again when upstream has come back."""
         engine = self._core.engine
-        patience = self._core.settings.upstream.give_up
         for _ in range(_TRIES):
             found = await engine.ensure(resource, itself=itself)
             # 504: nobody could be asked. Anything else is an answer, tried for long enough.
             if not isinstance(found, Refused) or found.status != 504:
                 break
-            if not await engine.until_reachable(resource, patience):
+            if not await self._until_reachable(resource, found.reason):
                 break
         return found
+
+    async def _until_reachable(self, resource: Resource, why: str) -> bool:
+        """Wait for upstream to come back, and say so: once until it does."""
+        seconds, origin = self._core.settings.upstream.give_up, resource.origin
+        if origin not in self._waiting and not self._core.engine.offline:
+            why = f"{why}; for {seconds:g} s at most"
+            self._report({"event": "note", "subject": "waiting for upstream", "why": why})
+        self._waiting.add(origin)
+        is_back = await self._core.engine.until_reachable(resource, seconds)
+        if is_back:
+            self._waiting.discard(origin)
+        return is_back
 
     def _count(self, resource: Resource, found: Found) -> None:
         size = 0

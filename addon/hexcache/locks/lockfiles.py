@@ -333,7 +333,9 @@ def _read_gleam(text: str, entries: _Entries) -> None:
         raise entries.malformed(_line(text, deep.start()), "a key of too many parts")
     try:
         manifest = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # int() of 4301 digits raises a plain ValueError
+    except RecursionError as error:
+        raise entries.malformed(1, "it is nested too deeply") from error
+    except ValueError as error:  # int() of 4301 digits raises a plain ValueError
         at = _TOML_PLACE.search(str(error))
         what = str(error)[: at.start()] if at else str(error)
         what = what if what.isprintable() else ascii(what)

@@ -64,8 +64,13 @@ class ClientEnvironment:
     @property
     def rebar_config(self) -> str:
         """The line for the global rebar.config: rebar3 reads its CA from nowhere else."""
-        quoted = self.bundle.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{{ssl_cacerts_path, "{quoted}"}}.'
+        return rebar_config(self.bundle)
+
+
+def rebar_config(bundle: str) -> str:
+    """The line for a bundle at this path."""
+    quoted = bundle.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{{ssl_cacerts_path, "{quoted}"}}.'
 
 
 def client_environment(settings: Settings, form: Format, host: str | None) -> ClientEnvironment:

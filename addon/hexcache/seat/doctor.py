@@ -19,7 +19,8 @@ from pathlib import Path
 from hexcache.errors import HexcacheError
 from hexcache.printing import printable
 from hexcache.seat import probing
-from hexcache.seat.checks import ONLY_HERE, SECONDS, SET_CLOCK, Check, Seat, Server, State
+from hexcache.seat.checks import SET_CLOCK, Check, Seat, Server, State
+from hexcache.seat.places import answers, check_server, own_servers
 from hexcache.seat.probing import Answer, ProbeError, shown
 from hexcache.seat.trusting import check_authority, check_trust
 from hexcache.seat.variables import check_variables, way_of_mix, way_of_rebar3
@@ -41,18 +42,18 @@ def examine(seat: Seat) -> Iterator[Check]:
     mend = seat.eval_line
     yield from check_variables(seat.environment, has_rebar3=seat.installed("rebar3"), mend=mend)
     servers: list[Server] = []
-    for server in _servers(seat):
-        check, answer = _check_server(seat, server)
-        yield check
-        servers += [server] if answer is not None else []
     ready, checks = _readiness(seat)
+    for server in _servers(seat):
+        check = check_server(seat, server, is_ready=bool(ready and ready.get("ready")))
+        yield check
+        servers += [server] if check.state is _OK else []
     yield from checks
     yield from check_authority(seat)
     proxies = [server for server in servers if server.through]
     if proxies:
         yield from check_trust(seat, proxies[0])
     offline = bool(ready.get("offline")) if ready is not None else seat.settings.offline
-    yield from _check_upstream(seat, servers, offline=offline)
+    yield from _check_upstream(seat, servers, offline=offline, runs=ready is not None)
     if ready is not None or not servers or seat.settings.data.exists():
         yield from _check_disk(seat, written=ready is not None)
 
@@ -68,33 +69,7 @@ def _servers(seat: Seat) -> list[Server]:
         if place is not None and not (way.proxy and place.scheme != "http"):
             key = place.hostname, place.port, way.proxy is not None
             found.setdefault(key, Server(place, way.proxy is not None))
-    if not found:
-        proxy, mirror = probing.split(seat.client.proxy), probing.split(seat.client.mirror or "")
-        return [
-            *([Server(proxy, True)] if proxy else []),
-            *([Server(mirror, False)] if mirror else []),
-        ]
-    return list(found.values())
-
-
-def _check_server(seat: Seat, server: Server) -> tuple[Check, Answer | None]:
-    """The answer is Hexcache's."""
-    where = f"{'proxy' if server.through else 'mirror'} {shown(server.place)}"
-    own = server.place.port in (
-        seat.settings.listen.proxy.port,
-        seat.settings.listen.mirror.port if seat.settings.listen.mirror else None,
-    )
-    start = seat.line("serve") if own else seat.eval_line
-    try:
-        # Nothing is asked of upstream for this.
-        answer = server.ask(ONLY_HERE, SECONDS)
-    except ProbeError as error:
-        return Check(where, _FAIL, f"no Hexcache answers: {error}", start), None
-    if answer.is_hexcache:
-        return Check(where, _OK, f"Hexcache answers at {shown(server.place)}"), answer
-    issued = f", with a certificate of {answer.issuer}" if answer.issuer else ""
-    what = f"what answers at {shown(server.place)}{issued} is not Hexcache"
-    return Check(where, _FAIL, what, seat.eval_line), None
+    return list(found.values()) or own_servers(seat)
 
 
 def _readiness(seat: Seat) -> tuple[Mapping[str, object] | None, list[Check]]:
@@ -122,10 +97,14 @@ def _readiness(seat: Seat) -> tuple[Mapping[str, object] | None, list[Check]]:
 # Is upstream reachable, and the clock right?
 
 
-def _check_upstream(seat: Seat, servers: list[Server], *, offline: bool) -> Iterator[Check]:
-    """Through the server where there is one: it may reach what this seat doesn't."""
+def _check_upstream(
+    seat: Seat, servers: list[Server], *, offline: bool, runs: bool
+) -> Iterator[Check]:
+    """Through the server where there is one: it may reach what this seat doesn't, whatever the
+    variables of this seat say."""
     if offline:
         return
+    servers = servers or [each for each in own_servers(seat) if answers(each)]
     direct: Answer | None = None
     why = ""
     try:
@@ -139,7 +118,8 @@ def _check_upstream(seat: Seat, servers: list[Server], *, offline: bool) -> Iter
         mend = f"curl -v {shown(place)}" if place else ""
         yield Check("upstream", _FAIL, f"Hex can't be reached: {why}", mend)
     else:
-        yield Check("upstream", _OK, "Hex answers (asked from here: no server runs)")
+        why = "the server couldn't be asked" if runs else "no server runs"
+        yield Check("upstream", _OK, f"Hex answers (asked from here: {why})")
     yield _check_clock(seat, direct)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hexcache.locks.terms import Atom, List, Source, Tuple, text_of
 from hexcache.printing import printable
 from hexcache.seat import probing
 from hexcache.seat.checks import ONLY_HERE, SECONDS, SET_CLOCK, Check, Seat, Server, State
+from hexcache.seat.clients import rebar_config
 from hexcache.seat.probing import ProbeError
 from hexcache.seat.variables import way_of_mix, way_of_rebar3
 from hexcache.values import bracketed
@@ -43,6 +45,29 @@ def check_authority(seat: Seat) -> Iterator[Check]:
         yield Check("CA", state, what, mend)
 
 
+@dataclass(frozen=True)
+class _File:
+    """One of the server's files, for lines to paste: `shell` is its path for a shell, `brought`
+    what has to come before it, up to the `&&`."""
+
+    path: str
+    shell: str
+    brought: str = ""
+
+
+def _file(seat: Seat, server: Server, path: str) -> _File:
+    """Where it is, or, on another machine than the server's, where it may be put: the server has
+    it for everybody."""
+    status = seat.settings.listen.status
+    if Path(path).is_file() or status is None:
+        return _File(path, shlex.quote(path))
+    name = Path(path).name
+    kept = seat.home / (name if name.startswith("hexcache-") else f"hexcache-{name}")
+    shell = shlex.quote(str(kept))
+    url = f"http://{bracketed(server.place.hostname or '')}:{status.port}/{name}"
+    return _File(str(kept), shell, f"curl -fsSo {shell} {shlex.quote(url)} && ")
+
+
 def check_trust(seat: Seat, server: Server) -> Iterator[Check]:
     """Real handshakes through a proxy, with the roots that each of its clients has."""
     environment = seat.environment
@@ -51,10 +76,17 @@ def check_trust(seat: Seat, server: Server) -> Iterator[Check]:
         clients.append(("GLEAM_CACERTS_PATH", "gleam"))
     for variable, program in clients:
         yield from _check_variable(seat, server, variable, program)
-    if seat.installed("rebar3") and not way_of_rebar3(environment).mirror:
-        yield _check_rebar_config(seat, server)
+    rebar3 = way_of_rebar3(environment)
+    if seat.installed("rebar3") and not rebar3.mirror:
+        check = _check_rebar_config(seat, server)
+        if check.state is _FAIL and not rebar3.proxy:
+            # It may not be used at all.
+            what = f"{check.what}; rebar3 needs that once it goes here"
+            check = replace(check, state=_WARN, what=what)
+        yield check
+    certificate = _file(seat, server, seat.client.certificate)
     mend = (
-        f"sudo cp {shlex.quote(seat.client.certificate)} "
+        f"{certificate.brought}sudo cp {certificate.shell} "
         "/usr/local/share/ca-certificates/hexcache.crt && sudo update-ca-certificates"
     )
     check = _handshake(server, "system", None, "curl trusts", mend)
@@ -65,14 +97,8 @@ def check_trust(seat: Seat, server: Server) -> Iterator[Check]:
 
 
 def _check_variable(seat: Seat, server: Server, variable: str, program: str) -> Iterator[Check]:
-    bundle = seat.client.bundle
-    mend = f"export {variable}={shlex.quote(bundle)}"
-    if not Path(bundle).is_file() and seat.settings.listen.status is not None:
-        # On another machine than the server's, which has it for everybody.
-        host, port = server.place.hostname or "", seat.settings.listen.status.port
-        url = f"http://{bracketed(host)}:{port}/ca-bundle.pem"
-        kept = '"$HOME/hexcache-ca-bundle.pem"'
-        mend = f"curl -fsSo {kept} {shlex.quote(url)} && export {variable}={kept}"
+    bundle = _file(seat, server, seat.client.bundle)
+    mend = f"{bundle.brought}export {variable}={bundle.shell}"
     file = seat.environment.get(variable)
     if not file:
         what = f"{variable} is not set: {program} doesn't trust Hexcache's CA"
@@ -111,9 +137,11 @@ def _check_rebar_config(seat: Seat, server: Server) -> Check:
     """rebar3 reads its CA from its global configuration and nowhere else (rebar_utils:ssl_opts)."""
     home = Path(seat.environment.get("REBAR_GLOBAL_CONFIG_DIR") or seat.home)
     path = home / ".config/rebar3/rebar.config"
+    bundle = _file(seat, server, seat.client.bundle)
+    line = rebar_config(bundle.path)
     mend = (
-        f"mkdir -p {shlex.quote(str(path.parent))} && "
-        f"echo {shlex.quote(seat.client.rebar_config)} >> {shlex.quote(str(path))}"
+        f"{bundle.brought}mkdir -p {shlex.quote(str(path.parent))} && "
+        f"echo {shlex.quote(line)} >> {shlex.quote(str(path))}"
     )
     name = printable(path)
     try:
@@ -125,7 +153,7 @@ def _check_rebar_config(seat: Seat, server: Server) -> Check:
     if file is None:
         return Check("rebar.config", _FAIL, f"{name} has no ssl_cacerts_path", mend)
     # A second line of it would not be read: this one has to be changed.
-    mend = f"${{EDITOR:-vi}} {shlex.quote(str(path))}  # {seat.client.rebar_config}"
+    mend = f"{bundle.brought}${{EDITOR:-vi}} {shlex.quote(str(path))}  # {line}"
     return _handshake(server, "rebar.config", file, "rebar3 trusts", mend)
 
 

@@ -46,12 +46,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Unknown:
-    """A release of which nothing can be said."""
+    """A release of which nothing can be said. Of the public `repository` more can be known once
+    its registry entry is fetched."""
 
     package: str
     version: str
     why: str
     line: int
+    repository: str = PUBLIC_REPOSITORY
+
+    @property
+    def is_private(self) -> bool:
+        return self.repository != PUBLIC_REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ def audit(library: Library, lock: LockFile) -> Audit:
         about = library.entry(resources.package(locked.name))
         release = library.release(locked.name, locked.version)
         if why := _why_unknown(library, locked, release):
-            unknown.append(Unknown(locked.name, locked.version, why, locked.line))
+            which = locked.name, locked.version
+            unknown.append(Unknown(*which, why, locked.line, locked.repository))
         elif release is not None:
             findings += _findings(locked, release)
             times += [about.checked_at] if about else []

@@ -17,7 +17,10 @@ from hexcache.stock import tools
 from hexcache.storage.entries import Entry
 from hexcache.storage.library import Library
 
-_NO_DOCS = "not stored; not every release has any"
+_NO_LIST = (
+    "not stored: {readers} ask for it, and get nothing; `hexcache warm --tools` fetches it, or "
+    "says that upstream has none"
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Completeness:
-    """`found` is what is here. `skipped` is what Hexcache never has."""
+    """`found` is what is here. `skipped` is what Hexcache never has, or upstream may not have.
+    `docs_not_stored` are releases whose documentation was looked for: not every release has any, so
+    these are no gaps."""
 
     found: tuple[tuple[Resource, Entry], ...]
     gaps: tuple[Gap, ...]
     skipped: tuple[Skipped, ...]
+    docs_not_stored: tuple[LockedRelease, ...] = ()
 
     @property
     def present(self) -> int:
@@ -57,8 +63,19 @@ class _Look:
 
     def at(self, resource: Resource, line: int) -> Entry | None:
         """Its entry if a client would get it; else that is a gap."""
+        entry, why = self._look_up(resource)
+        if entry is None:
+            self.gaps.setdefault(str(resource), Gap(str(resource), why, line))
+        return entry
+
+    def at_docs(self, resource: Resource) -> bool:
+        """Whether a client would get what is no gap if it isn't here."""
+        return self._look_up(resource)[0] is not None
+
+    def _look_up(self, resource: Resource) -> tuple[Entry | None, str]:
+        """Or why a client wouldn't get it."""
         if (entry := self.found.get(resource)) is not None:
-            return entry
+            return entry, ""
         library = self.library
         entry, why = library.entry(resource), "not stored"
         if entry is not None and library.is_too_old(entry):
@@ -66,19 +83,21 @@ class _Look:
         elif entry is not None and library.is_intact(entry):
             if resource.kind is not Kind.PACKAGE or library.package(resource.name) is not None:
                 self.found[resource] = entry
-                return entry
+                return entry, ""
             why = "the stored copy can't be believed"
-        self.gaps.setdefault(str(resource), Gap(str(resource), why, line))
-        return None
+        return None, why
 
-    def completeness(self, skipped: Iterable[Skipped]) -> Completeness:
-        return Completeness(tuple(self.found.items()), tuple(self.gaps.values()), tuple(skipped))
+    def completeness(
+        self, skipped: Iterable[Skipped], docs_not_stored: Iterable[LockedRelease] = ()
+    ) -> Completeness:
+        found, gaps = tuple(self.found.items()), tuple(self.gaps.values())
+        return Completeness(found, gaps, tuple(skipped), tuple(docs_not_stored))
 
 
 def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completeness:
     """Look at everything that a client with this lock file asks for. Raises StoreError."""
     look = _Look(library)
-    without: list[Skipped] = []
+    undocumented: list[LockedRelease] = []
     for locked in public(lock):
         look.at(resources.package(locked.name), locked.line)
         release = library.release(locked.name, locked.version)
@@ -89,25 +108,33 @@ def check(library: Library, lock: LockFile, *, docs: bool = False) -> Completene
             look.at(tarball, locked.line)
         for name in asked_about(release):
             look.at(resources.package(name), locked.line)
-        entry = library.entry(resources.docs(locked.name, locked.version)) if docs else None
-        if entry is not None:
-            look.at(resources.docs(locked.name, locked.version), locked.line)
-        elif docs:
-            without.append(Skipped(f"docs of {locked.name} {locked.version}", _NO_DOCS))
-    return look.completeness((*skipped(lock), *without))
+        if docs and not look.at_docs(resources.docs(locked.name, locked.version)):
+            undocumented.append(locked)
+    return look.completeness(skipped(lock), undocumented)
 
 
 def check_tools(library: Library) -> Completeness:
-    """Look at what `mix local.hex` and `mix local.rebar` ask for, whatever the Elixir. Raises
-    StoreError."""
+    """Look at what `mix local.hex` and `mix local.rebar` ask for, whatever the Elixir. A list that
+    isn't stored is skipped, by name, where the tool's list of the other generation is stored: not
+    every upstream has both. Raises StoreError."""
     look = _Look(library)
-    for csv in tools.CSVS:
-        entry = look.at(csv, 0)
-        look.at(resources.signature_of(csv), 0)
-        body = library.reader.content(entry) if entry else None
-        for resource in tools.files_of(csv, body.decode("utf-8", "replace")) if body else ():
-            look.at(resource, 0)
-    return look.completeness(())
+    without: list[Skipped] = []
+    for generations in tools.GENERATIONS:
+        known = [csv for csv in generations if library.entry(csv) is not None]
+        for csv in known or generations:
+            _look_at_list(look, csv)
+        for csv in generations if known else ():
+            if csv not in known:
+                without.append(Skipped(str(csv), _NO_LIST.format(readers=tools.readers_of(csv))))
+    return look.completeness(without)
+
+
+def _look_at_list(look: _Look, csv: Resource) -> None:
+    entry = look.at(csv, 0)
+    look.at(resources.signature_of(csv), 0)
+    body = look.library.reader.content(entry) if entry else None
+    for resource in tools.files_of(csv, body.decode("utf-8", "replace")) if body else ():
+        look.at(resource, 0)
 
 
 def public(lock: LockFile) -> Iterator[LockedRelease]:
@@ -131,16 +158,20 @@ def asked_about(release: Release | None) -> Iterator[str]:
             yield dependency.package
 
 
-def disagreement(locked: LockedRelease, release: Release) -> str:
-    """Why a client with this lock file would refuse the release; empty if it wouldn't."""
+def disagreement(locked: LockedRelease, release: Release, *, asked: bool = False) -> str:
+    """Why a client with this lock file would refuse the release, and what to do; empty if it
+    wouldn't. `asked`: the release is as upstream says now, not just as it was stored."""
     for what, ours, theirs in (
         ("outer", locked.outer_checksum, release.outer_checksum),
         ("inner", locked.inner_checksum, release.inner_checksum),
     ):
         if ours and theirs and ours != theirs:
+            why = "the release was published anew, or the lock file was changed"
+            mend = "update the dependency"
+            if not asked:
+                mend = f"`hexcache warm` asks what the registry says now; if this stays, {mend}"
             return (
-                f"the lock file's {what} checksum is {ours}, the registry's {theirs}: the release "
-                "was published anew, or the lock file was changed; update the dependency"
+                f"the lock file's {what} checksum is {ours}, the registry's {theirs}: {why}; {mend}"
             )
     return ""
 

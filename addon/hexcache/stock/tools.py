@@ -30,17 +30,28 @@ class _List:
     file: str
     by_otp: bool
 
+    @property
+    def csv(self) -> Resource:
+        return Resource(Kind.CSV, self.path, self.path.lstrip("/"))
 
-_LISTS = (
-    _List("/installs/hex-1.x.csv", "{elixir}/hex-{version}.ez", by_otp=False),
-    _List("/installs/rebar3-1.x.csv", "{elixir}/rebar3-{version}", by_otp=False),
-    _List("/installs/hex.csv", "{elixir}/hex-{version}-otp-{otp}.ez", by_otp=True),
-    _List("/installs/rebar.csv", "{elixir}/rebar3-{version}-otp-{otp}", by_otp=True),
-)
+
+_OLD_HEX = _List("/installs/hex-1.x.csv", "{elixir}/hex-{version}.ez", by_otp=False)
+_OLD_REBAR = _List("/installs/rebar3-1.x.csv", "{elixir}/rebar3-{version}", by_otp=False)
+_HEX = _List("/installs/hex.csv", "{elixir}/hex-{version}-otp-{otp}.ez", by_otp=True)
+_REBAR = _List("/installs/rebar.csv", "{elixir}/rebar3-{version}-otp-{otp}", by_otp=True)
+_LISTS = (_OLD_HEX, _OLD_REBAR, _HEX, _REBAR)
 
 
 # Of all generations. Each has its signature beside it (`resources.signature_of`).
-CSVS = tuple(Resource(Kind.CSV, each.path, each.path.lstrip("/")) for each in _LISTS)
+CSVS = tuple(each.csv for each in _LISTS)
+# Both generations of each tool's list.
+GENERATIONS = ((_OLD_HEX.csv, _HEX.csv), (_OLD_REBAR.csv, _REBAR.csv))
+
+
+def readers_of(csv: Resource) -> str:
+    """Who asks for one of CSVS."""
+    by_otp = any(each.by_otp for each in _LISTS if each.path == csv.path)
+    return "Elixir 1.18.4 and newer" if by_otp else "Elixir 1.18.3 and older"
 
 
 def files_of(csv: Resource, text: str) -> tuple[Resource, ...]:
