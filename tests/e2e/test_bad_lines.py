@@ -32,6 +32,7 @@ from support.http import curl
 from support.rebar3 import Rebar3Project
 from support.running import Running
 from support.signing import other_signer
+from support.waiting import wait_until
 
 Break = Callable[[World, Running], AbstractContextManager[None]]
 
@@ -123,7 +124,7 @@ LASTING = [
     Trouble("502", spoils(status(502)), "answered 502"),
     Trouble("503", spoils(status(503)), "answered 503"),
     Trouble("429", spoils(status(429)), "answered 429"),
-    Trouble("429 with Retry-After", spoils(status(429, Retry_After="9")), "answered 429"),
+    Trouble("429 with Retry-After", spoils(status(429, Retry_After="2")), "answered 429"),
     Trouble("redirect loop", spoils(redirect_loop()), "redirects more than 5 times"),
     Trouble("corrupted byte", spoils(corrupt(), prefix="/packages"), "not a gzip|not signed"),
     Trouble(
@@ -253,11 +254,13 @@ def damage(directory: Path, body: bytes) -> None:
 
 
 def until_back(proxy: Running) -> None:
-    """Until its breaker has found out."""
-    for _ in range(3000):
-        if curl(f"{proxy.mirror}/packages/alpha").headers["cache-status"].count("fwd-status"):
-            return
-    raise AssertionError("it was not found out")
+    """Until its breaker has found out, and what upstream asked for is over."""
+
+    def is_asked() -> bool:
+        said = curl(f"{proxy.mirror}/packages/alpha").headers["cache-status"]
+        return "fwd-status" in said and "not asked again" not in said
+
+    wait_until("upstream is asked again", is_asked)
 
 
 def test_an_older_registry(world: World, hexcache: Callable[..., Running]) -> None:

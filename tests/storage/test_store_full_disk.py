@@ -112,3 +112,25 @@ async def test_too_many_open_files_cost_no_copy(stores: Open, size: int) -> None
         await store.read(entry)
     assert await content(store, "repo/a") == body
     assert store.statistics()["damaged"] == 0
+
+
+async def test_it_is_said_once_and_once_that_it_is_over(
+    stores: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not with each request that would have been stored."""
+    store = stores()
+    await store.put((entry_of("repo/a", b"x"), b"x"))
+    entry = store.get("repo/a")
+    assert entry is not None
+    with caplog.at_level(logging.INFO):
+        with disk_full():
+            for key in ("repo/b", "repo/c", "repo/d"):
+                with pytest.raises(StoreError):
+                    await store.put((entry_of(key, b"x"), b"x"))
+                await store.update(replace(entry, checked_at=7))
+        for _ in range(3):
+            await store.put((entry_of("repo/b", b"x"), b"x"))
+    assert [record.message.split(":")[0].split(";")[0] for record in caplog.records] == [
+        "the store can't be written",
+        "the store can be written again",
+    ]

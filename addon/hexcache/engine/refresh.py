@@ -187,8 +187,7 @@ class Refresher:
         fetched = Fetched(entry, 200, Content(content), replaced=old is not None)
         try:
             await self._store.put((entry, content), (signature_entry, signature_content))
-        except StoreError as error:
-            logger.warning("%s is served, but not stored: %s", csv, error)
+        except StoreError:
             # Half of a pair is worse than none: whoever gets the one gets the other with it.
             signed_by = (signature_entry, Content(signature_content))
             return replace(fetched, stored=False, signature=signed_by)
@@ -326,12 +325,13 @@ class Refresher:
         except OSError as error:
             download.discard()
             raise UpstreamError(f"{entry.key} can't be read back: {error.strerror}") from None
+        if not self._store.takes(download.size):
+            logger.warning("%s is not stored: it is too large for cache.size_limit", entry.key)
+            download.discard()
+            return Fetched(entry, 200, unstored, stored=False)
         try:
-            if not self._store.takes(download.size):
-                raise StoreError("it is too large for cache.size_limit")
             await self._store.put((entry, body))
-        except StoreError as error:
-            logger.warning("%s is served, but not stored: %s", entry.key, error)
+        except StoreError:
             download.discard()
             return Fetched(entry, 200, unstored, stored=False)
         return Fetched(entry, 200, unstored if isinstance(unstored, Content) else None)

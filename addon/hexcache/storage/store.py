@@ -15,14 +15,11 @@ import contextlib
 import functools
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import diskcache
 
 from hexcache.errors import StoreError
 from hexcache.messages import Content
@@ -41,6 +38,7 @@ from hexcache.storage.pins import Pins
 from hexcache.storage.rows import Rows
 from hexcache.storage.spool import Spool, Spools
 from hexcache.storage.sweeping import Swept, expendable
+from hexcache.storage.writing import Writing, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +79,7 @@ class Store:
         self._spools = Spools(directory / PARTIAL)
         self._tidied_at = clock()
         self._probed_at = -_PROBE_EVERY
+        self._writing = Writing()
         self._problem: str | None = None
         self.evictions = 0
         self.damaged = 0
@@ -155,7 +154,8 @@ class Store:
         """Store entries with their bodies, all of them or none; a Path is moved in. Raises
         StoreError, and then what was stored before still is."""
         items = tuple((replace(entry, trust=self._trust), body) for entry, body in items)
-        await self._in_thread(self._put, items)
+        with self._writing.noted():
+            await self._in_thread(self._put, items)
         if await self._in_thread(self._cache.volume) > self._limit:
             await self._in_thread(self._sweep, [entry.key for entry, _ in items])
 
@@ -166,10 +166,8 @@ class Store:
             current = self._entries.get(entry.key)
             if current is None or current.sha256 == entry.sha256:
                 self._entries[entry.key] = entry
-        try:
+        with contextlib.suppress(StoreError), self._writing.noted():
             await self._in_thread(self._write_update, entries)
-        except StoreError as error:
-            logger.warning("%s", error)
 
     def touch(self, entry: Entry) -> None:
         """Note that a client got it; written by `flush`."""
@@ -281,7 +279,7 @@ class Store:
     async def _in_thread[T](self, function: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
         # A client that hangs up must not leave a write half awaited.
-        return await asyncio.shield(loop.run_in_executor(self._executor, _guarded, function, *args))
+        return await asyncio.shield(loop.run_in_executor(self._executor, guarded, function, *args))
 
     def _put(self, items: Iterable[tuple[Entry, bytes | Path]]) -> None:
         items = list(items)
@@ -383,13 +381,6 @@ class Store:
 def _same(entry: Entry, other: Entry | None) -> bool:
     """Whether they have the same body."""
     return other is not None and entry.sha256 == other.sha256
-
-
-def _guarded[T](function: Callable[..., T], *args: Any) -> T:
-    try:
-        return function(*args)
-    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        raise StoreError(f"the store can't be written: {error}") from None
 
 
 def _probe(path: Path) -> None:
