@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from hexcache.monitoring.page import charts, words
 from hexcache.monitoring.page.hosts import host_of, is_ours
-from hexcache.monitoring.page.overview import state_of
 from hexcache.monitoring.page.packages import package_view, packages_view
+from hexcache.monitoring.page.state import state_of
 from hexcache.monitoring.status import Readiness
 from hexcache.settings import Settings, UpstreamSettings
 from hexcache.storage.library import Library
@@ -141,6 +142,7 @@ def test_shares() -> None:
 
 
 UPSTREAM = UpstreamSettings()
+NOW = time.mktime((2026, 3, 4, 7, 33, 30, 0, 0, -1))
 
 
 def readiness(**states: str) -> Readiness:
@@ -156,14 +158,14 @@ def readiness(**states: str) -> Readiness:
 
 
 def test_the_state_says_what_can_not_be_had() -> None:
-    fine = state_of(readiness(repo_hex_pm="", builds_hex_pm=""), UPSTREAM)
-    assert (fine.colour, fine.sentence) == ("good", "Online: all is well.")
-    down = state_of(readiness(repo_hex_pm="no route", builds_hex_pm=""), UPSTREAM)
-    assert down.sentence == "Degraded for 1 minute: repo.hex.pm is down."
+    fine = state_of(readiness(repo_hex_pm="", builds_hex_pm=""), UPSTREAM, NOW)
+    assert (fine.colour, fine.sentence) == ("good", "Online.")
+    down = state_of(readiness(repo_hex_pm="no route", builds_hex_pm=""), UPSTREAM, NOW)
+    assert down.sentence == "Degraded since 07:32: repo.hex.pm is down."
     assert down.details[0] == "Because no route."
     assert down.details[1].startswith("Of packages, what is stored is served")
     assert len(down.details) == 2
-    tools = state_of(readiness(repo_hex_pm="", builds_hex_pm="no route"), UPSTREAM)
+    tools = state_of(readiness(repo_hex_pm="", builds_hex_pm="no route"), UPSTREAM, NOW)
     assert tools.details[1].startswith("Of mix's own tools")
     mirrored = UpstreamSettings(repo=("https://repo.hex.pm", "https://mirror.test/hex"))
     state = Readiness(
@@ -174,12 +176,12 @@ def test_the_state_says_what_can_not_be_had() -> None:
             "mirror.test/hex": {"up": True, "since": None, "why": ""},
         },
     )
-    assert state_of(state, mirrored).details[1] == (
+    assert state_of(state, mirrored, NOW).details[1] == (
         "Nobody misses anything: packages come from mirror.test/hex."
     )
-    offline = state_of(Readiness("", True, {}), UPSTREAM)
+    offline = state_of(Readiness("", True, {}), UPSTREAM, NOW)
     assert offline.colour == "off"
-    broken = state_of(Readiness("the disk is full", False, {}), UPSTREAM)
+    broken = state_of(Readiness("the disk is full", False, {}), UPSTREAM, NOW)
     assert (broken.colour, broken.sentence) == (
         "bad",
         "Clients can't be answered: the disk is full",

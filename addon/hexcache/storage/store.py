@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -24,7 +25,7 @@ from typing import Any
 
 import diskcache
 
-from hexcache.errors import StoreError
+from hexcache.errors import StoreError, reason_of
 from hexcache.messages import Content
 from hexcache.storage.disk import Adopted, SafeDisk
 from hexcache.storage.entries import Entry, FileBody
@@ -59,6 +60,7 @@ class Store:
         limit: int,
         clock: Callable[[], float],
         trust: str,
+        on_damage: Callable[[Entry], None],
     ) -> None:
         self._trust = trust
         self._directory = directory
@@ -72,18 +74,28 @@ class Store:
         self._used: dict[str, float] = {}
         self.pins = Pins.load(directory)
         self._probed_at = -_PROBE_EVERY
-        self._problem: str | None = None
+        self._problem: StoreError | None = None
+        self._on_damage = on_damage
         self.evictions = 0
         self.damaged = 0
 
     @classmethod
     def open(
-        cls, directory: Path, *, limit: int, clock: Callable[[], float], trust: str = ""
+        cls,
+        directory: Path,
+        *,
+        limit: int,
+        clock: Callable[[], float],
+        trust: str = "",
+        on_damage: Callable[[Entry], None] = lambda _: None,
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
-        stored under another trust are as if they weren't there. Raises StoreError."""
+        stored under another trust are as if they weren't there. `on_damage` hears of bodies that
+        aren't what was stored. Raises StoreError."""
         cache, lock = open_directory(directory, now=clock())
-        return cls(directory, cache, lock, limit=limit, clock=clock, trust=trust)
+        return cls(
+            directory, cache, lock, limit=limit, clock=clock, trust=trust, on_damage=on_damage
+        )
 
     async def close(self) -> None:
         """Write what is only in memory and let go of the directory."""
@@ -130,7 +142,7 @@ class Store:
             if good:
                 return FileBody(value, 0, entry.size)
         if drop:
-            self.damaged += 1
+            self._count_damage(entry)
             logger.warning("the stored copy of %s is damaged or gone: dropped", entry.key)
             with contextlib.suppress(StoreError):
                 await self.discard(entry)
@@ -184,6 +196,7 @@ class Store:
     async def quarantine(self, entry: Entry, why: str) -> None:
         """The same for one that isn't what it should be: it is kept, out of everybody's way."""
         await self._in_thread(self._quarantine, entry, why)
+        self._count_damage(entry)
 
     async def sweep(self, unwanted: Collection[Entry] = (), *, dry: bool = False) -> Swept:
         """Delete `unwanted` entries, what can't be read or is of another trust, and if it is still
@@ -227,9 +240,9 @@ class Store:
             try:
                 await self._in_thread(_probe, self._directory / PARTIAL / "probe")
             except StoreError as error:
-                self._problem = str(error)
+                self._problem = error
         if self._problem is not None:
-            raise StoreError(self._problem)
+            raise StoreError(str(self._problem), reason=self._problem.reason)
 
     def statistics(self) -> dict[str, int]:
         """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
@@ -239,6 +252,10 @@ class Store:
             "evictions": self.evictions,
             "damaged": self.damaged,
         }
+
+    def _count_damage(self, entry: Entry) -> None:
+        self.damaged += 1
+        self._on_damage(entry)
 
     # What follows runs in the store's thread, except the reads.
 
@@ -300,7 +317,6 @@ class Store:
         finally:
             if body is not None and not isinstance(body, bytes):
                 body.close()
-        self.damaged += 1
         self._discard([entry])
 
     def _sweep(
@@ -353,7 +369,9 @@ def _guarded[T](function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        raise StoreError(f"the store can't be written: {error}") from None
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else reason_of(error)
+        raise StoreError(f"the store can't be written: {error}", reason=reason) from None
 
 
 def _probe(path: Path) -> None:

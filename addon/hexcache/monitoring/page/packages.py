@@ -32,6 +32,8 @@ _COPIES = {
     Copy.UNVOUCHED: ("stored, without a registry entry", "warn"),
     Copy.MISSING: ("not stored", ""),
 }
+# By Advisory.severity; bad where it isn't said.
+_SEVERITIES: dict[int | None, str] = {0: "", 1: "", 2: "warn", 3: "bad", 4: "worst"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Row:
     versions: str
     badges: tuple[Badge, ...]
     size: str
-    registry_age: str
-    used: str
+    registry_age: words.Moment
+    used: words.Moment
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ReleaseRow:
     colour: str
     badges: tuple[Badge, ...]
     retired: str
-    published: str
+    published: words.Moment | None
     dependencies: str
     checksum: str
 
@@ -68,6 +70,7 @@ class AdvisoryLine:
 
     id: str
     severity: str
+    colour: str
     summary: str
     link: str
 
@@ -135,8 +138,10 @@ def _row(package: StoredPackage, now: float) -> Row:
         versions=shown,
         badges=tuple(_badges_of_package(package)),
         size=words.size(package.bytes),
-        registry_age=words.ago(now - package.entry.checked_at) if package.entry else "not stored",
-        used=words.ago(now - package.used_at),
+        registry_age=(
+            words.since(package.entry.checked_at, now) if package.entry else words.NOT_STORED
+        ),
+        used=words.since(package.used_at, now),
     )
 
 
@@ -172,6 +177,7 @@ def _advisories(releases: Any) -> Iterator[AdvisoryLine]:
         yield AdvisoryLine(
             id=advisory.id,
             severity=advisory.severity_name or "advisory",
+            colour=_SEVERITIES.get(advisory.severity, "bad"),
             summary=advisory.summary,
             link=_web_link(advisory.html_url),
         )
@@ -194,7 +200,7 @@ def _release(version: str, release: Release | None, stored: StoredRelease | None
         colour=colour,
         badges=tuple(_badges(release, stored)),
         retired=": ".join(filter(None, (retired.reason_name, retired.message))) if retired else "",
-        published=words.date(release.published_at) if release and release.published_at else "",
+        published=words.day(release.published_at) if release else None,
         dependencies=", ".join(
             f"{each.package} {each.requirement}{' (optional)' if each.optional else ''}"
             for each in (release.dependencies if release else ())
