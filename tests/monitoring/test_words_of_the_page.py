@@ -146,6 +146,7 @@ def test_moments() -> None:
     moment = words.since(NOW - 60, NOW)
     assert moment.text == "1 minute ago"
     assert moment.exact.startswith("2026-03-04 07:45:00")
+    assert words.since(None, NOW, "not yet") == words.Moment("not yet", "", "")
     assert words.day(None) is None
     published = words.day(1_700_000_000)
     assert published is not None

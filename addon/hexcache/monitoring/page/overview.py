@@ -87,7 +87,7 @@ def overview(parts: Parts, readiness: Readiness, steps: Sequence[Section]) -> di
     state = state_of(readiness, parts.settings.upstream, now)
     return {
         "state": state,
-        "savings": savings(whole_day) if state.colour != "bad" else "",
+        "savings": f"{savings(whole_day)} {state.note}" if state.colour != "bad" else "",
         "warnings": warnings(history.incidents(), now),
         "welcome": [] if recent or whole_day.requests else steps,
         "tiles": _tiles(parts, history.total(hour), whole_day),

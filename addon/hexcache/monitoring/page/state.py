@@ -24,13 +24,14 @@ _FAILURES = {
 
 @dataclass(frozen=True)
 class State:
-    """`colour`: good, warn, bad or off. Nothing here changes as long as the state doesn't: a
-    screen reader says all of it again."""
+    """`colour`: good, warn, bad or off; `note` is of the least interest. Nothing here changes as
+    long as the state doesn't: a screen reader says all of it again."""
 
     colour: str
     title: str
     sentence: str
     details: tuple[str, ...] = ()
+    note: str = ""
 
 
 def state_of(readiness: Readiness, upstream: UpstreamSettings, now: float) -> State:
@@ -66,7 +67,7 @@ def _of_upstream(readiness: Readiness, upstream: UpstreamSettings, now: float) -
     down = {name: each for name, each in readiness.upstream.items() if not each["up"]}
     if not down:
         upstreams = " and ".join(readiness.upstream)
-        return State("good", "Online", "Online.", (f"Asks {upstreams}.",))
+        return State("good", "Online", "Online.", note=f"Asks {upstreams}.")
     since = now - max(float(str(each["since"] or 0)) for each in down.values())
     verb = "is" if len(down) == 1 else "are"
     return State(

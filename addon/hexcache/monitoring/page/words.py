@@ -102,9 +102,9 @@ class Moment:
 NOT_STORED = Moment("not stored", "", "")
 
 
-def since(at: float, now: float) -> Moment:
-    """How long ago that was."""
-    return _moment(at, ago(max(now - at, 0)), None)
+def since(at: float | None, now: float, unknown: str = "not known") -> Moment:
+    """How long ago that was; `unknown` where there is no such time."""
+    return _moment(at, ago(max(now - at, 0)), None) if at else Moment(unknown, "", "")
 
 
 def day(at: float | None) -> Moment | None:
