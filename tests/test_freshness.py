@@ -75,6 +75,15 @@ def test_while_upstream_is_down_a_copy_is_served_whatever_its_age() -> None:
         assert decide(package(age), Policy(), Network.DOWN) is Decision.SERVE_STALE
 
 
+def test_while_upstream_wants_to_be_asked_later_only_who_has_nothing_waits() -> None:
+    assert decide(package(10), POLICY, Network.PAUSED) is Decision.SERVE_STALE
+    assert decide(package(1), POLICY, Network.PAUSED) is Decision.SERVE
+    assert decide(package(1000), POLICY, Network.PAUSED) is Decision.FETCH
+    assert decide(None, POLICY, Network.PAUSED) is Decision.FETCH
+    insists = Wishes(no_cache=True)
+    assert decide(package(10), POLICY, Network.PAUSED, insists) is Decision.REVALIDATE
+
+
 def test_a_copy_older_than_max_stale_is_fetched_anew_or_refused() -> None:
     assert decide(package(1000), POLICY, Network.UP) is Decision.FETCH
     assert decide(package(1000, waited=9), POLICY, Network.UP) is Decision.FETCH
@@ -136,7 +145,11 @@ def test_nobody_is_asked_who_may_not_be(
     copy: Copy | None, policy: Policy, network: Network, wishes: Wishes
 ) -> None:
     decision = decide(copy, policy, network, wishes)
-    if network is not Network.UP or wishes.only_if_cached:
+    may_be_asked = network is Network.UP
+    if network is Network.PAUSED:
+        # Later, for whoever can't do without.
+        may_be_asked = wishes.no_cache or decision is Decision.FETCH
+    if not may_be_asked or wishes.only_if_cached:
         assert decision not in ASKS
 
 

@@ -54,8 +54,8 @@ class VerificationError(HexcacheError):
 
 class UpstreamError(HexcacheError):
     """Upstream gave no usable answer. `status` is its HTTP status where there was one;
-    `retry_after` is in seconds; `unreachable`: there wasn't even a connection; `final`: the next
-    try would end the same way."""
+    `retry_after` is in seconds; `unreachable`: there wasn't even a connection; `timed_out`: it was
+    only waited for long enough; `final`: the next try would end the same way."""
 
     def __init__(
         self,
@@ -64,12 +64,14 @@ class UpstreamError(HexcacheError):
         status: int | None = None,
         retry_after: float | None = None,
         unreachable: bool = False,
+        timed_out: bool = False,
         final: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
         self.unreachable = unreachable
+        self.timed_out = timed_out
         self.final = final
 
 

@@ -25,6 +25,7 @@ class Decision(Enum):
 class Network(Enum):
     UP = "upstream may be asked"
     DOWN = "upstream is known to be down"
+    PAUSED = "upstream wants to be asked later"
     OFFLINE = "the offline flag: nothing leaves for Hex"
 
 
@@ -75,8 +76,8 @@ def decide(
     `policy.max_stale`, unless the offline flag is set: then what is stored counts as fresh."""
     wishes = wishes or Wishes()
     if copy is None:
-        up = network is Network.UP and not wishes.only_if_cached
-        return Decision.FETCH if up else Decision.REFUSE
+        may_ask = network in (Network.UP, Network.PAUSED) and not wishes.only_if_cached
+        return Decision.FETCH if may_ask else Decision.REFUSE
     if network is Network.OFFLINE:
         return Decision.SERVE
     if is_fresh(copy, policy) and not wishes.no_cache:
@@ -86,6 +87,8 @@ def decide(
         return Decision.SERVE_STALE if servable else Decision.REFUSE
     if not servable:
         return Decision.FETCH
+    if network is Network.PAUSED and not wishes.no_cache:
+        return Decision.SERVE_STALE
     # The patience is spent once for all clients, not by each of them anew.
     if copy.waited >= policy.patience:
         return Decision.SERVE_REVALIDATE_BEHIND

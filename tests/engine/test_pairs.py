@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hexcache.errors import StoreError
 from support.clock import Clock
 from support.engine import Bench, Make
 from support.signing import other_signer
+
+
+def fill(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be stored any more."""
+
+    async def put(*items: object) -> None:
+        raise StoreError("the store can't be written: no space left on device")
+
+    monkeypatch.setattr(made.store, "put", put)
 
 
 class TestInstalls:
@@ -87,6 +99,45 @@ class TestInstalls:
         await foo.get(self.CSV)
         await foo.store.delete(f"builds{self.SIGNED}")
         assert (await foo.get(self.SIGNED, client="x")).body == foo.fake.files[self.SIGNED]
+
+    async def test_a_full_disk(
+        self, foo: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Served from memory, and both from one generation."""
+        foo.publish_csv(b"one")
+        fill(foo, monkeypatch)
+        assert (await foo.get(self.SIGNED)).body == foo.fake.files[self.SIGNED]
+        got = await foo.get(self.CSV)
+        assert (got.status, got.body, got.outcome) == (200, b"one", "miss")
+        assert "stored" not in got.headers["cache-status"]
+        first = foo.fake.files[self.SIGNED]
+        foo.publish_csv(b"two")
+        assert (await foo.get(self.CSV, client="10.0.0.9")).body == b"two"
+        assert (await foo.get(self.SIGNED)).body == first
+        second = await foo.get(self.SIGNED, client="10.0.0.9")
+        assert second.body == foo.fake.files[self.SIGNED]
+        monkeypatch.undo()
+        assert (await foo.get(self.CSV)).body == b"two"
+        assert (await foo.get(self.CSV)).outcome == "hit"
+
+    async def test_a_full_disk_and_an_older_pair(
+        self, foo: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        foo.publish_csv(b"one")
+        await foo.get(self.CSV)
+        first = foo.fake.files[self.SIGNED]
+        foo.publish_csv(b"two")
+        clock.advance(6)
+        fill(foo, monkeypatch)
+        assert (await foo.get(self.CSV, client="10.0.0.9")).body == b"two"
+        # Nobody else has to have what is not stored: but no half of one with half of the other.
+        assert (await foo.get(self.SIGNED)).body == first
+        second = await foo.get(self.SIGNED, client="10.0.0.9")
+        assert second.body == foo.fake.files[self.SIGNED]
+        foo.fake.stop_listening()
+        clock.advance(61)
+        assert (await foo.get(self.CSV)).body == b"one"
+        assert (await foo.get(self.SIGNED)).body == first
 
     async def test_other_files_are_revalidated(self, foo: Bench, clock: Clock) -> None:
         for url in ("/builds/elixir/builds.txt", "/docs/foo-1.0.0.tar.gz"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -11,7 +12,11 @@ from hexcache.network import health as health_module
 from hexcache.network.gate import Gate
 from hexcache.network.health import Health
 from hexcache.network.pace import Pace
+from hexcache.resources import Origin
 from support.clock import Clock, Waiting
+from support.engine import Make
+from support.faults import hold
+from support.signing import Rel
 
 
 async def test_opened_again_as_the_probe_before_ends() -> None:
@@ -85,6 +90,99 @@ async def test_who_is_slow_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
         while not health.healthy(["http://a"]):
             await asyncio.sleep(0)
     await health.close()
+
+
+class TestBytesComeIn:
+    """Our own downloads may be what leaves no room for anything else."""
+
+    BASES = ("http://a",)
+
+    def _health(self, clock: Clock) -> Health:
+        async def probe(base: str, path: str) -> int:
+            raise UpstreamError("no answer in time", timed_out=True)
+
+        return Health(
+            self.BASES, probe, Gate(closed=False), Pace(monotonic=clock, sleep=clock.sleep)
+        )
+
+    def _fail(self, health: Health, **how: bool) -> None:
+        with contextlib.suppress(UpstreamError), health.question("http://a", "/x"):
+            raise UpstreamError("nothing", **how)
+
+    @pytest.mark.parametrize("connected", [True, False])
+    async def test_a_time_out_says_nothing(self, connected: bool) -> None:
+        clock = Clock(0.0)
+        health = self._health(clock)
+        for _ in range(6):
+            health.heard("http://a")
+            clock.advance(4)
+            self._fail(health, timed_out=True, unreachable=not connected)
+        await asyncio.sleep(0)
+        assert health.healthy(self.BASES) == ["http://a"]
+        # They have ended.
+        for _ in range(3):
+            clock.advance(6)
+            self._fail(health, timed_out=True, unreachable=not connected)
+            await asyncio.sleep(0)
+        assert health.healthy(self.BASES) == []
+        await health.close()
+
+    async def test_a_refusal_does(self) -> None:
+        health = self._health(Clock(0.0))
+        for _ in range(2):
+            health.heard("http://a")
+            self._fail(health, unreachable=True)
+        assert health.healthy(self.BASES) == []
+        await health.close()
+
+    async def test_probes_keep_their_pace(self) -> None:
+        """It is down all the same, until it answers."""
+        clock = Clock(0.0)
+        health = self._health(clock)
+        for _ in range(2):
+            self._fail(health, unreachable=True)
+        health.want_back()
+        async with asyncio.timeout(10):
+            while clock.now < 30:
+                health.heard("http://a")
+                await asyncio.sleep(0)
+        assert health.statistics()["a"]["failures"] in range(4, 12)
+        await health.close()
+
+
+async def test_a_body_counts(bench: Make) -> None:
+    made = bench(upstream={"timeout": 0.2})
+    made.publish("foo", Rel("1.0.0", b"a tarball " * 10_000))
+    made.fake.fault("/tarballs", hold(90_000))
+    client = asyncio.create_task(made.get("/tarballs/foo-1.0.0.tar"))
+    await asyncio.to_thread(made.fake.wait_until_holding)
+    async with asyncio.timeout(20):
+        while not any(fetch.size >= 80_000 for fetch in made.engine.fetches()):
+            await asyncio.sleep(0.001)
+    made.fake.fault("/", hold())
+    before = made.fake.count()
+    for _ in range(4):
+        assert (await made.get("/repos/acme/names")).status == 504
+    assert not made.upstream.is_down(Origin.REPO)
+    assert made.fake.count() == before + 4, "no second opinion is asked for"
+    made.fake.heal()
+    made.fake.release()
+    assert (await client).status == 200
+
+
+async def test_no_connection_in_time(bench: Make) -> None:
+    made = bench(upstream={"timeout": 0.2})
+    made.upstream.heard(made.fake.url)
+    with made.fake.not_accepting():
+        for _ in range(4):
+            assert (await made.get("/repos/acme/names")).status == 504
+        assert not made.upstream.is_down(Origin.REPO)
+        made.time.advance(6)
+        for _ in range(4):
+            assert (await made.get("/repos/acme/names")).status == 504
+        async with asyncio.timeout(20):
+            while not made.upstream.is_down(Origin.REPO):
+                await asyncio.sleep(0.001)
 
 
 async def test_an_outage_that_ends_while_nobody_asks_is_seen_by_who_looks() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -11,7 +12,11 @@ import pytest
 
 from hexcache.storage import leftovers as module
 from hexcache.storage.leftovers import Sort, leftovers, put_aside
+from support.clock import Clock
+from support.engine import Make
 from support.entries import body_of, entry_of
+from support.faults import cut, hold
+from support.signing import Rel
 
 DAY = 86400.0
 
@@ -98,3 +103,64 @@ def test_the_quarantine_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(list(quarantine.glob("*.body"))) == 2
     keys = {json.loads(path.read_text())["key"] for path in quarantine.glob("*.json")}
     assert keys == {f"repo/{n}" for n in range(5)}, "what was there is known all the same"
+
+
+def age(directory: Path, clock: Clock) -> None:
+    """The clock of files is the machine's: as if they had been written now."""
+    for path in directory.iterdir():
+        os.utime(path, (clock(), clock()))
+
+
+async def test_parts_go_while_it_runs(bench: Make, clock: Clock) -> None:
+    made = bench(upstream={"give_up": 1})
+    made.fake.ignore_range = True
+    for n in range(3):
+        made.publish(f"p{n}", Rel("1.0.0", body_of(str(n), 120_000)))
+        made.fake.fault(f"/tarballs/p{n}", cut(90_000))
+        assert (await made.get(f"/tarballs/p{n}-1.0.0.tar")).status == 504
+    await made.settled()
+    age(made.partial, clock)
+    for days in (1, 5):
+        clock.advance(days * DAY)
+        await made.store.flush()
+        assert len(list(made.partial.iterdir())) == 6, "a transfer may go on with them"
+    clock.advance(1.5 * DAY)
+    await made.store.flush()
+    assert list(made.partial.iterdir()) == []
+
+
+async def test_what_a_transfer_uses_stays(bench: Make, clock: Clock) -> None:
+    """However long it has been waiting for the rest."""
+    made = bench()
+    body = body_of("foo", 120_000)
+    made.publish("foo", Rel("1.0.0", body))
+    made.fake.fault("/tarballs", hold(90_000))
+    client = asyncio.create_task(made.get("/tarballs/foo-1.0.0.tar"))
+    await asyncio.to_thread(made.fake.wait_until_holding)
+    async with asyncio.timeout(20):
+        while not list(made.partial.glob("*.part")):
+            await asyncio.sleep(0.001)
+    age(made.partial, clock)
+    clock.advance(8 * DAY)
+    await made.store.flush()
+    assert await made.store.remove_leftovers() == []
+    made.fake.release()
+    assert (await client).body == body
+    assert list(made.partial.iterdir()) == []
+
+
+async def test_what_a_transfer_is_about_to_take_up_stays(bench: Make, clock: Clock) -> None:
+    store = bench().store
+    spool = store.spool("foo", 1000)
+    for path in spool.paths:
+        path.write_bytes(b"x")
+    age(store.directory / "partial", clock)
+    clock.advance(8 * DAY)
+    assert await store.remove_leftovers() == []
+    spool.load()  # its description is none
+    for path in spool.paths:
+        path.write_bytes(b"x")
+    age(store.directory / "partial", Clock(0.0))
+    assert len(await store.remove_leftovers(dry=True)) == 2
+    assert len(await store.remove_leftovers()) == 2
+    assert await store.remove_leftovers() == []

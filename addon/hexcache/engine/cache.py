@@ -20,7 +20,7 @@ from hexcache.engine.refresh import Missing, Refresher, Result
 from hexcache.engine.replies import Found, Refused, Replies
 from hexcache.errors import StoreError, UpstreamError, VerificationError
 from hexcache.freshness import Copy, Decision, Network, Policy
-from hexcache.messages import Content, Headers, Outcome, Reply, Request, read
+from hexcache.messages import Headers, Outcome, Reply, Request
 from hexcache.network.pace import Pace
 from hexcache.network.transfer import Transfers
 from hexcache.network.upstream import Upstream
@@ -93,7 +93,7 @@ class Engine:
             clock=clock,
             monotonic=pace.monotonic,
         )
-        self._pairs = Pairs(clock)
+        self._pairs = Pairs(store, clock)
 
     @property
     def offline(self) -> bool:
@@ -137,7 +137,7 @@ class Engine:
                     if reply is None:
                         continue
                     if resource.kind is Kind.CSV:
-                        await self._remember_pair(resource, found.entry, request)
+                        await self._pairs.remember(request, resource, found)
                     return reply
             except StoreError as error:
                 found = Refused(503, str(error), asked=False)
@@ -202,6 +202,9 @@ class Engine:
             return Network.OFFLINE
         return Network.DOWN if self._upstream.is_down(resource.origin) else Network.UP
 
+    def _pause(self, resource: Resource) -> UpstreamError | None:
+        return self._upstream.pause(resource.origin, resource.path)
+
     @property
     def _served(self) -> Outcome:
         """What serving from the store without a question is called."""
@@ -238,7 +241,10 @@ class Engine:
         copy = None
         if entry is not None:
             copy = Copy(entry.kind, self._clock() - entry.checked_at, spent)
-        decision = freshness.decide(copy, self._policy, self._network(resource), wishes)
+        network, pause = self._network(resource), None
+        if network is Network.UP and (pause := self._pause(resource)):
+            network = Network.PAUSED
+        decision = freshness.decide(copy, self._policy, network, wishes)
         if decision is Decision.REFUSE or (entry is None and decision is not Decision.FETCH):
             return self._refused(resource)
         if entry is not None and decision is Decision.SERVE:
@@ -246,7 +252,8 @@ class Engine:
         if entry is not None and decision is Decision.SERVE_STALE:
             down = self._upstream.is_down(resource.origin)
             why = self._upstream.why_down(resource.origin) if down else "upstream was not asked"
-            return Found(entry, Outcome.STALE, detail=why, slow=not down)
+            detail = str(pause or why)
+            return Found(entry, Outcome.STALE, detail=detail, slow=not (down or pause))
         if not wishes.no_cache and resource in self._absences:
             return Refused(404, "upstream has no such file", asked=False)
         flight, joined = self._fetches.refresh(resource, itself=wishes.no_cache)
@@ -325,30 +332,24 @@ class Engine:
         if not isinstance(found, Found):
             return found
         entry = self._store.get(resource.key)
-        if entry is None or entry.generation != found.entry.sha256:
+        if not found.signature and (entry is None or entry.generation != found.entry.sha256):
             if self.offline or request.wishes.only_if_cached:
                 return self._refused(resource)
             flight, joined = self._fetches.refresh(csv)
             judged = self._judge(csv, await self._landings.result(csv, flight), joined)
-            entry = self._store.get(resource.key)
             if isinstance(judged, Refused):
                 return judged
-            if entry is None:
-                return Refused(404, "upstream has no signature of it")
-            found = judged
+            found, entry = judged, self._store.get(resource.key)
+        if found.signature:
+            return replace(found, entry=found.signature[0], body=found.signature[1])
+        if entry is None:
+            return Refused(404, "upstream has no signature of it")
         return replace(found, entry=entry, body=None)
-
-    async def _remember_pair(self, csv: Resource, entry: Entry, request: Request) -> None:
-        signature = self._store.get(resources.signature_of(csv).key)
-        if signature is None or signature.generation != entry.sha256:
-            return
-        if body := await self._store.read(signature):
-            self._pairs.remember(request, csv, signature, Content(await read(body)))
 
     def _may_prefetch(self, about: Resource) -> bool:
         if self._network(about) is not Network.UP or about in self._absences:
             return False
-        if self._landings.get(about) is not None:
+        if self._landings.get(about) is not None or self._pause(about):
             return False
         entry = self._store.get(about.key)
         if entry is not None and not self._policy.registry_fresh:
@@ -381,6 +382,7 @@ class Engine:
             forwarded=result.status,
             stored=result.stored,
             replaced=result.replaced,
+            signature=result.signature,
         )
 
     def _refused(self, resource: Resource) -> Refused:

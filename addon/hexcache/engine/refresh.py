@@ -38,13 +38,14 @@ _UNSIGNED = (Kind.DOCS, Kind.INSTALL, Kind.BUILD)
 class Fetched:
     """A current, verified copy. `body` is set if it is at hand or couldn't be stored; otherwise
     the store has it. `status`: what upstream said, 200 or 304; `replaced`: there was another copy
-    before."""
+    before. `signature`: of a CSV, where it couldn't be stored either."""
 
     entry: Entry
     status: int
     body: Content | Unstored | None = None
     stored: bool = True
     replaced: bool = False
+    signature: tuple[Entry, Content] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,15 @@ class Refresher:
                 registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
         entry = self._entry(csv, answer)
         signature_entry = replace(self._entry(signature, signed), generation=entry.sha256)
+        fetched = Fetched(entry, 200, Content(content), replaced=old is not None)
         try:
             await self._store.put((entry, content), (signature_entry, signature_content))
         except StoreError as error:
-            # Half of a pair is worse than none: the next who asks fetches both again.
-            raise UpstreamError(f"{csv} can't be stored: {error}") from None
-        return Fetched(entry, 200, Content(content), replaced=old is not None)
+            logger.warning("%s is served, but not stored: %s", csv, error)
+            # Half of a pair is worse than none: whoever gets the one gets the other with it.
+            signed_by = (signature_entry, Content(signature_content))
+            return replace(fetched, stored=False, signature=signed_by)
+        return fetched
 
     @contextlib.contextmanager
     def _counted(self, csv: Resource) -> Iterator[None]:

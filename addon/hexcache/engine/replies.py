@@ -27,7 +27,8 @@ _ONLINE = "turn the offline flag off (where Hexcache runs: `hexcache offline off
 class Found:
     """What to serve and why. `body` is set if it is at hand; the store has it otherwise.
     `registry_entry` vouches for a tarball: its age is the tarball's. `forwarded` is upstream's
-    status, None if nobody was asked, or nobody answered."""
+    status, None if nobody was asked, or nobody answered. `signature`: a CSV's, if it isn't
+    stored."""
 
     entry: Entry
     outcome: Outcome
@@ -40,6 +41,7 @@ class Found:
     replaced: bool = False
     # Stale because upstream takes its time, not because it fails.
     slow: bool = False
+    signature: tuple[Entry, Content] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hexcache.registry import Package, decode_package
 from hexcache.resources import Kind, Resource
 from hexcache.stock.inspection import Inspector, Verdict
 from hexcache.storage.entries import Entry
-from hexcache.storage.leftovers import KEEP_SECONDS, leftovers
+from hexcache.storage.leftovers import KEEP_SECONDS
 
 # How many questions upstream is asked at a time.
 _AT_A_TIME = 8
@@ -204,10 +204,7 @@ async def collect(core: Core, order: Order, report: Report) -> None:
     freed("evicted files", len(swept.evicted), sum(e.size for e in swept.evicted))
     keep = 0.0 if order.arguments.get("put_aside") else KEEP_SECONDS
     by_sort: dict[str, list[int]] = {}
-    left = await asyncio.to_thread(leftovers, store.directory, now=core.clock(), keep=keep)
-    for each in left:
-        if not dry:
-            await asyncio.to_thread(each.remove)
+    for each in await store.remove_leftovers(keep=keep, dry=dry):
         by_sort.setdefault(each.sort, []).append(each.size)
     for what, sizes in by_sort.items():
         freed(what, len(sizes), sum(sizes))

@@ -297,9 +297,10 @@ def _explained(url: str) -> Iterator[None]:
         text = f"{host}: no connection: {_reason(error.os_error)}"
         raise UpstreamError(text, unreachable=True) from None
     except aiohttp.ConnectionTimeoutError:
-        raise UpstreamError(f"{host}: no connection in time", unreachable=True) from None
+        text = f"{host}: no connection in time"
+        raise UpstreamError(text, unreachable=True, timed_out=True) from None
     except TimeoutError:
-        raise UpstreamError(f"{host}: no answer in time") from None
+        raise UpstreamError(f"{host}: no answer in time", timed_out=True) from None
     except aiohttp.ClientPayloadError:
         raise UpstreamError(f"{host}: the connection broke off in the middle") from None
     except aiohttp.ServerDisconnectedError:

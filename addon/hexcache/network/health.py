@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # Probing goes on for so long after somebody last asked.
 DEMAND_SECONDS = 60.0
+# While bytes come in, a time-out of others shows that the line is full, perhaps with just those.
+_HEARD_SECONDS = 5.0
 # An upstream that is up has something small to say within so many seconds, or what is set.
 _PROBE_SECONDS = 10.0
 
@@ -45,6 +47,7 @@ class Health:
         # In order, and each once.
         self._breakers = {base: Breaker(pace.monotonic) for base in bases}
         self._silences = {base: Silence(pace.monotonic) for base in self._breakers}
+        self._heard_at: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._demanded_at = -DEMAND_SECONDS
         self._demanded = asyncio.Event()
@@ -107,12 +110,17 @@ class Health:
             else:
                 await self._changed.wait()
 
+    def heard(self, base: str) -> None:
+        """Bytes of a body came."""
+        self._heard_at[base] = self._pace.monotonic()
+
     @contextlib.contextmanager
     def question(
         self, base: str, path: str, *, opinion: bool = False
     ) -> Iterator[Callable[[int], None]]:
         """While `base` is asked for `path`: call what this gives with the status when there is
-        one. An UpstreamError that comes before counts as a failure."""
+        one. An UpstreamError that comes before counts as a failure, unless it is a time-out while
+        bytes of a body come in from there."""
         answers: list[int] = []
 
         def answered(status: int) -> None:
@@ -134,7 +142,9 @@ class Health:
             if not answers and error.final:
                 answers.append(0)
                 self._silences[base].answered()
-            if not answers or (error.final and self._breakers[base].is_open):
+            is_open = self._breakers[base].is_open
+            proves_nothing = error.timed_out and self._is_heard(base) and not is_open
+            if (not answers and not proves_nothing) or (error.final and is_open):
                 self._failed(base, str(error), path, error.unreachable, opinion)
             raise
         finally:
@@ -157,6 +167,10 @@ class Health:
                 "why": state.why,
             }
         return result
+
+    def _is_heard(self, base: str) -> bool:
+        heard_at = self._heard_at.get(base)
+        return heard_at is not None and self._pace.monotonic() - heard_at < _HEARD_SECONDS
 
     def _succeeded(self, base: str, path: str) -> None:
         if self._breakers[base].succeeded(path):
@@ -198,7 +212,8 @@ class Health:
                 async with asyncio.timeout(self._patience):
                     status = await self._ask(base, path)
             except TimeoutError:
-                raise UpstreamError(f"{host_of(base)}: no answer in time") from None
+                text = f"{host_of(base)}: no answer in time"
+                raise UpstreamError(text, timed_out=True) from None
             answered(status)
 
     def _announce(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 15.0
 # A server that says "come back in an hour" is asked earlier all the same: clients wait.
-_LONGEST_RETRY_AFTER = 30.0
+LONGEST_RETRY_AFTER = 30.0
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,4 @@ class Pace:
         that clients who failed together don't come back together; not before `retry_after`."""
         longest = min(_FIRST_DELAY * 2.0 ** min(round_ - 1, 10), _LONGEST_DELAY)
         delay = longest * (0.5 + self.random() / 2)
-        return max(delay, min(retry_after or 0.0, _LONGEST_RETRY_AFTER))
+        return max(delay, min(retry_after or 0.0, LONGEST_RETRY_AFTER))

@@ -17,6 +17,7 @@ from hexcache.errors import OfflineError, UpstreamError, VerificationError
 from hexcache.labels import host_of
 from hexcache.network.connections import Response
 from hexcache.network.pace import Pace
+from hexcache.network.pauses import retry_after
 from hexcache.network.progress import Progress
 from hexcache.network.upstream import Upstream
 from hexcache.records.telemetry import Telemetry
@@ -202,7 +203,11 @@ class _Run:
     def _candidates(self) -> list[str]:
         """Who may be asked now: each has its own pace, or its own Retry-After."""
         now = self._pace.monotonic()
-        return [base for base in self._eligible() if self._not_before.get(base, 0.0) <= now]
+        return [base for base in self._eligible() if self._next_turn(base) <= now]
+
+    def _next_turn(self, base: str) -> float:
+        told = self._upstream.paused_until(base, self._order.resource.path)
+        return max(self._not_before.get(base, 0.0), told)
 
     async def _pause(self, failure: UpstreamError | None) -> None:
         origin = self._order.resource.origin
@@ -216,14 +221,18 @@ class _Run:
             # Somebody probes already: a second opinion costs more than it brings.
             await self._upstream.wait_for_change(left)
             return
-        delay = min(self._not_before.get(base, 0.0) for base in eligible) - now
+        delay = min(map(self._next_turn, eligible)) - now
         if delay > left:
             raise failure or self._last_word(origin)
         if delay > 0:
-            await self._pace.sleep(delay)
+            # What somebody else was told holds for many: they don't all come back together.
+            await self._pace.sleep(delay if failure else delay + self._pace.random())
 
     def _last_word(self, origin: Origin) -> UpstreamError | VerificationError:
-        return self._worst() if self._excluded else UpstreamError(self._upstream.why_down(origin))
+        if self._excluded:
+            return self._worst()
+        pause = self._upstream.pause(origin, self._order.resource.path)
+        return pause or UpstreamError(self._upstream.why_down(origin))
 
     def _worst(self) -> UpstreamError | VerificationError:
         """Of several reasons the one that is worth telling: what was wrong, rather than absent."""
@@ -256,7 +265,7 @@ class _Run:
                 raise UpstreamError(
                     f"{host_of(base)} answered {response.status}",
                     status=response.status,
-                    retry_after=_retry_after(response),
+                    retry_after=retry_after(response),
                 )
             await self._receive(base, response, start)
         return await self._verified(base)
@@ -298,6 +307,7 @@ class _Run:
         )
         self._progress.changed()
         async for chunk in response.chunks():
+            self._upstream.heard(base)
             spool.write(chunk)
             self._progress.changed()
         if total is not None and spool.size != total:
@@ -358,12 +368,6 @@ def _is_passing(error: UpstreamError) -> bool:
     if error.final:
         return False
     return error.status is None or error.status >= 500 or error.status in _RETRIED
-
-
-def _retry_after(response: Response) -> float | None:
-    """Seconds; a date is taken for "not said" (RFC 9110 §10.2.3)."""
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isdecimal() and len(value) < 7 else None
 
 
 def _header(response: Response, name: str) -> str:

@@ -14,6 +14,7 @@ from hexcache.network.connections import Connections, Response
 from hexcache.network.gate import Gate
 from hexcache.network.health import Health
 from hexcache.network.pace import Pace
+from hexcache.network.pauses import Pauses
 from hexcache.records.telemetry import Telemetry
 from hexcache.resources import Origin
 from hexcache.settings import Settings
@@ -44,9 +45,9 @@ class Upstream:
         )
         every = [base for bases in self._bases.values() for base in bases]
         self._labels = {base: label_of(base) for base in every}
-        self._health = Health(
-            every, self._probe, self.gate, pace or Pace(), settings.upstream.timeout
-        )
+        pace = pace or Pace()
+        self._health = Health(every, self._probe, self.gate, pace, settings.upstream.timeout)
+        self._pauses = Pauses(pace.monotonic)
 
     def bases(self, origin: Origin) -> Sequence[str]:
         """Base URLs in the order in which they are to be tried."""
@@ -71,6 +72,20 @@ class Upstream:
     def trouble(self, origin: Origin) -> str:
         """Why `origin` can't be asked now; "" if it can, or if it isn't meant to be asked."""
         return self.why_down(origin) if not self.gate.closed and self.is_down(origin) else ""
+
+    def pause(self, origin: Origin, path: str) -> UpstreamError | None:
+        """Why nobody of `origin` who is up may be asked for `path` just now, though it will answer;
+        None if somebody may, or if all are down."""
+        pauses = [self._pauses.why(base, path) for base in self.healthy(origin)]
+        return pauses[0] if pauses and all(pauses) else None
+
+    def paused_until(self, base: str, path: str) -> float:
+        """When `base` may be asked for `path`, on the monotonic clock."""
+        return self._pauses.until(base, path)
+
+    def heard(self, base: str) -> None:
+        """Bytes of a body came from `base`."""
+        self._health.heard(base)
 
     def silent_for(self, origin: Origin) -> float:
         """Seconds for which `origin` has left every question without an answer."""
@@ -101,6 +116,7 @@ class Upstream:
             with self._question(base, path) as answered:
                 async with self._get(base, path, headers or {}) as response:
                     answered(response.status)
+                    self._pauses.note(base, path, response)
                     yield response
 
     @contextlib.asynccontextmanager

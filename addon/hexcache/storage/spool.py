@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class Spool:
         self._memory = bytearray()
         self._file: int | None = None
         self._disk_failed = False
+        self._loaded = False
         self.size = 0
         self.generation = 0
         self.source: Source | None = None
@@ -70,8 +72,25 @@ class Spool:
         """Of what came so far, in lower-case hex."""
         return self._hash.hexdigest()
 
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Where its part and what is said of it are, or would be."""
+        return self._path, self._description
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a part is open, or may still be taken up: it must stay where it is."""
+        # In this order: another thread loads.
+        return not self._loaded or self._file is not None
+
     def load(self) -> None:
         """Take up what an earlier process left. Reads it all: not for the event loop."""
+        try:
+            self._load()
+        finally:
+            self._loaded = True
+
+    def _load(self) -> None:
         try:
             source = Source(**json.loads(self._description.read_bytes()))
             file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
@@ -147,7 +166,7 @@ class Spool:
         self.source = None
 
     def _remove(self) -> None:
-        for path in (self._path, self._description):
+        for path in self.paths:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -185,6 +204,26 @@ class Spool:
         self.close()
         self._remove()
         self._disk_failed = True
+
+
+class Spools:
+    """Those in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+    def make(self, name: str, limit: int) -> Spool:
+        """For a body of at most `limit` bytes. The same `name` finds again what was left half
+        done."""
+        spool = Spool(self._directory, hashlib.sha256(name.encode()).hexdigest()[:40], limit=limit)
+        self._made.add(spool)
+        return spool
+
+    @property
+    def used(self) -> set[Path]:
+        """Files that must stay."""
+        return {path for spool in self._made if spool.is_used for path in spool.paths}
 
 
 def _write_all(fd: int, data: bytes, position: int) -> None:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import hashlib
+import functools
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,16 +23,24 @@ from typing import Any
 
 import diskcache
 
-from hexcache.errors import StoreError, reason_of
+from hexcache.errors import StoreError
 from hexcache.messages import Content
 from hexcache.storage.disk import Adopted, SafeDisk
 from hexcache.storage.entries import Entry, FileBody
-from hexcache.storage.leftovers import PARTIAL, put_aside
+from hexcache.storage.leftovers import (
+    KEEP_SECONDS,
+    PARTIAL,
+    Leftover,
+    Sort,
+    leftovers,
+    put_aside,
+)
 from hexcache.storage.opening import open_directory
 from hexcache.storage.pins import Pins
 from hexcache.storage.rows import Rows
-from hexcache.storage.spool import Spool
+from hexcache.storage.spool import Spool, Spools
 from hexcache.storage.sweeping import Swept, expendable
+from hexcache.storage.writing import Probe, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +50,8 @@ _HASH_IN_PLACE = 128 * 2**10
 _EVICT_TO = 0.95
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
-# How often whoever asks may make the disk work, in seconds.
-_PROBE_EVERY = 1.0
+# How often what is left over is looked for.
+_TIDY_EVERY = 86400.0
 
 
 class Store:
@@ -73,8 +79,9 @@ class Store:
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, float] = {}
         self.pins = Pins.load(directory)
-        self._probed_at = -_PROBE_EVERY
-        self._problem: StoreError | None = None
+        self._spools = Spools(directory / PARTIAL)
+        self._tidied_at = clock()
+        self._probe = Probe(directory / PARTIAL / "probe", clock)
         self._on_damage = on_damage
         self.evictions = 0
         self.damaged = 0
@@ -173,7 +180,11 @@ class Store:
         self._used[entry.key] = self._clock()
 
     async def flush(self) -> None:
-        """Write the times of last use."""
+        """Write the times of last use, and once a day remove what is left over."""
+        now = self._clock()
+        if not 0 <= now - self._tidied_at < _TIDY_EVERY:
+            self._tidied_at = now
+            await self.remove_leftovers()
         used, self._used = self._used, {}
         entries = [
             replace(entry, used_at=max(used_at, entry.used_at))
@@ -203,6 +214,27 @@ class Store:
         too much, what was used least recently. `dry`: only tell, as far as it can be foreseen."""
         return await self._in_thread(self._sweep, (), unwanted, dry)
 
+    async def remove_leftovers(
+        self, *, keep: float = KEEP_SECONDS, dry: bool = False
+    ) -> list[Leftover]:
+        """Remove what nobody will take up again, and tell what it was; see `leftovers`. `dry`: only
+        tell. Raises StoreError."""
+        look = functools.partial(leftovers, self._directory, now=self._clock(), keep=keep)
+        found = []
+        for each in await self._in_thread(look):
+            # A transfer that begins claims its part here, in the event loop: so it is looked for,
+            # and removed, without a turn for others in between.
+            if each.path in self._spools.used:
+                continue
+            found.append(each)
+            if dry:
+                continue
+            if each.sort is Sort.PART:
+                each.remove()
+            else:
+                await self._in_thread(each.remove)
+        return found
+
     async def snapshot(self) -> list[Entry]:
         """Every entry as the disk has it, in no order. Raises StoreError."""
         return await self._in_thread(lambda: self._rows.entries(self._rows.all_keys()))
@@ -225,24 +257,12 @@ class Store:
     def spool(self, name: str, limit: int) -> Spool:
         """A place to collect a body of at most `limit` bytes, which `put` takes later. The same
         `name` finds again what was left half done."""
-        return Spool(
-            self._directory / PARTIAL,
-            hashlib.sha256(name.encode()).hexdigest()[:40],
-            limit=limit,
-        )
+        return self._spools.make(name, limit)
 
     async def check_writable(self) -> None:
         """Write something. Raises StoreError if that fails. Asked again soon, it only repeats what
         it found."""
-        now = self._clock()
-        if not 0 <= now - self._probed_at < _PROBE_EVERY:
-            self._probed_at, self._problem = now, None
-            try:
-                await self._in_thread(_probe, self._directory / PARTIAL / "probe")
-            except StoreError as error:
-                self._problem = error
-        if self._problem is not None:
-            raise StoreError(str(self._problem), reason=self._problem.reason)
+        await self._probe.check(self._in_thread)
 
     def statistics(self) -> dict[str, int]:
         """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
@@ -262,7 +282,7 @@ class Store:
     async def _in_thread[T](self, function: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
         # A client that hangs up must not leave a write half awaited.
-        return await asyncio.shield(loop.run_in_executor(self._executor, _guarded, function, *args))
+        return await asyncio.shield(loop.run_in_executor(self._executor, guarded, function, *args))
 
     def _put(self, items: Iterable[tuple[Entry, bytes | Path]]) -> None:
         items = list(items)
@@ -363,18 +383,3 @@ class Store:
 def _same(entry: Entry, other: Entry | None) -> bool:
     """Whether they have the same body."""
     return other is not None and entry.sha256 == other.sha256
-
-
-def _guarded[T](function: Callable[..., T], *args: Any) -> T:
-    try:
-        return function(*args)
-    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else reason_of(error)
-        raise StoreError(f"the store can't be written: {error}", reason=reason) from None
-
-
-def _probe(path: Path) -> None:
-    # A page: an empty file can be had on a full disk.
-    path.write_bytes(bytes(4096))
-    path.unlink()
