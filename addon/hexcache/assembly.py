@@ -15,6 +15,7 @@ from hexcache.network.names import look_up_apart
 from hexcache.network.upstream import Upstream
 from hexcache.records.history import History
 from hexcache.records.telemetry import Telemetry
+from hexcache.resources import subject_of
 from hexcache.settings import Listen, Settings
 from hexcache.storage.store import Store
 from hexcache.storage.trust import Trust
@@ -70,6 +71,7 @@ def assemble_core(
         clock=clock,
         trust=trust.name,
         put_aside=put_aside,
+        on_damage=lambda entry: telemetry.damaged(str(subject_of(entry.key) or entry.key)),
     )
     engine = Engine(settings, store, upstream, trust=trust, clock=clock, telemetry=telemetry)
     return Core(settings, engine, store, upstream, trust, clock, telemetry)

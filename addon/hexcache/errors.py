@@ -31,7 +31,12 @@ class ListenError(HexcacheError):
 
 
 class StoreError(HexcacheError):
-    """The store can't be opened, or a write to it failed (a full disk, for instance)."""
+    """The store can't be opened, or a write to it failed (a full disk, for instance). `reason` is
+    that alone, without a path, where the system gave one."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StoreInUseError(StoreError):

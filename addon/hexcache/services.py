@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable
 
 from hexcache.assembly import Parts
-from hexcache.errors import HexcacheError
+from hexcache.errors import HexcacheError, StoreError
 from hexcache.jobs.control import Control
 from hexcache.jobs.joblist import JOBS
 from hexcache.jobs.keeper import Keeper
@@ -87,10 +87,11 @@ class Services:
                 await asyncio.to_thread(history.write, content)
 
     async def _readiness(self) -> Readiness:
-        why = self._what_is_missing()
+        why, cant_store = self._what_is_missing(), ""
         if not why:
             try:
                 await self._parts.store.check_writable()
-            except HexcacheError as error:
-                why = str(error)
-        return Readiness(why, self._parts.engine.offline, self._parts.upstream.statistics())
+            except StoreError as error:
+                why, cant_store = str(error), error.reason or "its disk can't be written"
+        upstream = self._parts.upstream.statistics()
+        return Readiness(why, self._parts.engine.offline, upstream, cant_store)

@@ -3,6 +3,8 @@ by hex_core."""
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
+from support.browser import chromium
 from support.certificates import CertificateAuthority
 from support.clients import require_rebar3
 from support.rebar3 import Rebar3Project
@@ -131,3 +135,55 @@ def hexcache(world: World) -> Iterator[Callable[..., Running]]:
     for running in started:
         running.__exit__(None, None, None)
         print(running.log)
+
+
+# Not for the session: as long as playwright is open, no other test of this worker has its own
+# event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    made = context.new_page()
+    broken: list[str] = []
+    made.on("console", lambda message: broken.append(message.text) if _bad(message) else None)
+    made.on("pageerror", lambda error: broken.append(str(error)))
+    yield made
+    context.close()
+    assert broken == []
+
+
+def _bad(message: Any) -> bool:
+    # A server that is down, or a page that isn't there, is one of the tests.
+    return message.type == "error" and not message.text.startswith("Failed to load resource")
+
+
+@pytest.fixture
+def proxy(world: World, hexcache: Callable[..., Running]) -> Running:
+    """It has alpha 1.1.0 and what that needs."""
+    running = hexcache()
+    for path in (
+        "/packages/alpha",
+        "/packages/beta",
+        "/tarballs/alpha-1.1.0.tar",
+        "/tarballs/beta-1.0.0.tar",
+        "/tarballs/alpha-1.1.0.tar",
+    ):
+        get(running, path)
+    return running
+
+
+def get(running: Running, path: str) -> int:
+    """Ask at the mirror URL."""
+    request = urllib.request.Request(running.mirror + path)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code

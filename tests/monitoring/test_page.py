@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from hexcache.monitoring.page import charts, words
 from hexcache.monitoring.page.hosts import host_of, is_ours
-from hexcache.monitoring.page.overview import state_of
 from hexcache.monitoring.page.packages import package_view, packages_view
+from hexcache.monitoring.page.state import state_of
 from hexcache.monitoring.status import Readiness
 from hexcache.settings import Settings, UpstreamSettings
 from hexcache.storage.library import Library
@@ -142,6 +143,7 @@ def test_shares() -> None:
 
 
 UPSTREAM = UpstreamSettings()
+NOW = time.mktime((2026, 3, 4, 7, 33, 30, 0, 0, -1))
 
 
 def readiness(**states: str) -> Readiness:
@@ -157,14 +159,14 @@ def readiness(**states: str) -> Readiness:
 
 
 def test_the_state_says_what_can_not_be_had() -> None:
-    fine = state_of(readiness(repo_hex_pm="", builds_hex_pm=""), UPSTREAM)
-    assert (fine.colour, fine.sentence) == ("good", "Online: all is well.")
-    down = state_of(readiness(repo_hex_pm="no route", builds_hex_pm=""), UPSTREAM)
-    assert down.sentence == "Degraded for 1 minute: repo.hex.pm is down."
+    fine = state_of(readiness(repo_hex_pm="", builds_hex_pm=""), UPSTREAM, NOW)
+    assert (fine.colour, fine.sentence) == ("good", "Online.")
+    down = state_of(readiness(repo_hex_pm="no route", builds_hex_pm=""), UPSTREAM, NOW)
+    assert down.sentence == "Degraded since 07:32: repo.hex.pm is down."
     assert down.details[0] == "Because no route."
     assert down.details[1].startswith("Of packages, what is stored is served")
     assert len(down.details) == 2
-    tools = state_of(readiness(repo_hex_pm="", builds_hex_pm="no route"), UPSTREAM)
+    tools = state_of(readiness(repo_hex_pm="", builds_hex_pm="no route"), UPSTREAM, NOW)
     assert tools.details[1].startswith("Of mix's own tools")
     mirrored = UpstreamSettings(repo=("https://repo.hex.pm", "https://mirror.test/hex"))
     state = Readiness(
@@ -175,12 +177,12 @@ def test_the_state_says_what_can_not_be_had() -> None:
             "mirror.test/hex": {"up": True, "since": None, "why": ""},
         },
     )
-    assert state_of(state, mirrored).details[1] == (
+    assert state_of(state, mirrored, NOW).details[1] == (
         "Nobody misses anything: packages come from mirror.test/hex."
     )
-    offline = state_of(Readiness("", True, {}), UPSTREAM)
+    offline = state_of(Readiness("", True, {}), UPSTREAM, NOW)
     assert offline.colour == "off"
-    broken = state_of(Readiness("the disk is full", False, {}), UPSTREAM)
+    broken = state_of(Readiness("the disk is full", False, {}), UPSTREAM, NOW)
     assert (broken.colour, broken.sentence) == (
         "bad",
         "Clients can't be answered: the disk is full",
@@ -211,7 +213,7 @@ async def test_times_that_are_not_known_are_none(foo: Bench, shelf: Settings) ->
     assert entry is not None
     with Library(shelf, foo.clock) as library:
         (row,) = packages_view(library, "", False, foo.clock)["packages"]
-        assert (row.registry_age, row.used) == ("just now", "not yet")
+        assert (row.registry_age.text, row.used.text) == ("just now", "not yet")
         await foo.store.update(replace(entry, checked_at=0.0))
         (row,) = packages_view(library, "", False, foo.clock)["packages"]
         assert row.registry_age == "not known"

@@ -222,3 +222,27 @@ class TestFile:
         save(history)
         assert "history.json can't be written" in caplog.text
         assert len(history.recent()) == 1
+
+
+class TestIncidents:
+    def test_a_day_of_them_across_restarts(self, tmp_path: Path, clock: Clock) -> None:
+        history = again(tmp_path, clock)
+        for n in range(60):
+            history.refused("checksum", f"tarball foo-{n}\u202e")
+        save(history)
+        history = again(tmp_path, clock)
+        # Not more than fit onto a page.
+        assert len(history.incidents()) == 50
+        assert history.incidents()[0].subject == r"tarball foo-59\u202e"
+        clock.advance(86_400)
+        assert history.incidents() == []
+
+    def test_a_history_of_before_there_were_any(self, tmp_path: Path, clock: Clock) -> None:
+        history = again(tmp_path, clock)
+        history.answered(HIT)
+        save(history)
+        path = tmp_path / "history.json"
+        content = json.loads(path.read_bytes())
+        del content["incidents"]
+        path.write_text(json.dumps(content))
+        assert len(again(tmp_path, clock).recent()) == 1

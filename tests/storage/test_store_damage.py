@@ -47,6 +47,21 @@ async def test_a_damaged_file_is_a_miss(
     assert await content(store, "repo/a") == body
 
 
+async def test_damage_is_told(stores: Open, directory: Path) -> None:
+    told: list[str] = []
+    store = stores(on_damage=lambda entry: told.append(entry.key))
+    for key in ("repo/a", "repo/b"):
+        entry = entry_of(key, body_of(key, SIZES["large"]))
+        await store.put((entry, body_of(key, SIZES["large"])))
+        if key == "repo/a":
+            value_files(directory)[0].write_bytes(b"x")
+            assert await content(store, key) is None
+        else:
+            await store.quarantine(entry, "it isn't what it was")
+    assert told == ["repo/a", "repo/b"]
+    assert store.damaged == 2
+
+
 async def test_swapped_files_are_misses(stores: Open, directory: Path) -> None:
     store = stores()
     for key in ("repo/a", "repo/b"):

@@ -36,3 +36,13 @@ def violations(page: Page) -> list[str]:
         for each in Axe().run(page).response["violations"]
         for node in each["nodes"]
     ]
+
+
+def overflows(page: Page) -> list[str]:
+    """What has to be scrolled sideways: the page itself, or a part of it that can be."""
+    found: list[str] = page.evaluate(
+        """[document.documentElement, ...document.querySelectorAll(".scroll")]
+            .filter((part) => part.scrollWidth > part.clientWidth)
+            .map((part) => `${part.tagName} ${part.scrollWidth} > ${part.clientWidth}`)"""
+    )
+    return found

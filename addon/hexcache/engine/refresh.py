@@ -129,7 +129,7 @@ class Refresher:
             else:
                 registry.check_signature(data, self._keys, str(resource))
         except VerificationError as error:
-            self._telemetry.refused(error.check)
+            self._telemetry.refused(error.check, str(resource))
             logger.error("the stored copy of %s is dropped: %s", resource, error)
             await self._store.delete(entry.key)
             return None
@@ -175,12 +175,12 @@ class Refresher:
         if isinstance(signed, Word) and self._builds_keys is None:
             return await self._keep(self._entry(csv, answer), replace(answer, body=content))
         if isinstance(signed, Word):
-            with self._counted():
+            with self._counted(csv):
                 raise VerificationError("pair", f"{csv.path}.signed is missing ({signed.status})")
         signature_content = signed.read()
         signed.discard()
         if self._builds_keys is not None:
-            with self._counted():
+            with self._counted(csv):
                 registry.verify_signed_file(content, signature_content, self._builds_keys, csv.path)
         entry = self._entry(csv, answer)
         signature_entry = replace(self._entry(signature, signed), generation=entry.sha256)
@@ -194,11 +194,11 @@ class Refresher:
         return fetched
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, csv: Resource) -> Iterator[None]:
         try:
             yield
         except VerificationError as error:
-            self._telemetry.refused(error.check)
+            self._telemetry.refused(error.check, str(csv))
             raise
 
     async def _ask(

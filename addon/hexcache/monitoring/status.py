@@ -34,12 +34,14 @@ type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Readiness:
-    """`why` says what keeps this Hexcache from answering clients; empty if nothing does. What is
-    stored can be served without `upstream` (see `Upstream.statistics`)."""
+    """`why` says what keeps this Hexcache from its work; empty if nothing does. `cant_store` says
+    the same, without a path, where it only keeps nothing new: clients are answered. What is stored
+    can be served without `upstream` (see `Upstream.statistics`)."""
 
     why: str
     offline: bool
     upstream: dict[str, dict[str, object]]
+    cant_store: str = ""
 
     @property
     def degraded(self) -> bool:

@@ -184,7 +184,7 @@ class _Run:
             await self._pause(failure)
 
     def _refuse(self, base: str, error: VerificationError) -> None:
-        self._telemetry.refused(error.check)
+        self._telemetry.refused(error.check, str(self._order.resource))
         logger.error("%s from %s is refused: %s", self._order.resource, host_of(base), error)
         # Put together from parts, it may be the joint that is wrong: once more, whole.
         if self._resumed and base not in self._granted:

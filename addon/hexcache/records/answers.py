@@ -12,6 +12,8 @@ from hexcache.printing import printable, shortened
 _LONGEST = 200
 _LONGEST_DETAIL = 500
 OTHER = "other"
+# The check that a stored body fails which isn't what was stored.
+STORED = "stored"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +42,14 @@ class Answer:
             id=id_,
             at=at,
             client=request.client,
-            method=_short(request.method),
+            method=short(request.method),
             kind=str(reply.kind) if reply.kind is not None else OTHER,
-            subject=_short(without_query(reply.subject)),
+            subject=short(without_query(reply.subject)),
             outcome=reply.outcome,
             status=reply.status,
             size=size,
             seconds=seconds,
-            detail=_short(reply.detail, _LONGEST_DETAIL),
+            detail=short(reply.detail, _LONGEST_DETAIL),
         )
 
     def fields(self) -> dict[str, Any]:
@@ -69,11 +71,14 @@ class Answer:
 
 
 class Observer(Protocol):
-    """Told of every answer, and of every piece of a body that came from upstream."""
+    """Told of every answer, of every piece of a body that came from upstream, and of what failed a
+    check: VerificationError.check or STORED, and what it was."""
 
     def answered(self, answer: Answer) -> None: ...
 
     def fetched(self, size: int) -> None: ...
+
+    def refused(self, check: str, subject: str) -> None: ...
 
 
 def without_query(target: str) -> str:
@@ -83,5 +88,6 @@ def without_query(target: str) -> str:
     return f"{path}?…" if mark else path
 
 
-def _short(text: str, longest: int = _LONGEST) -> str:
+def short(text: str, longest: int = _LONGEST) -> str:
+    """Fit for a log line and a page."""
     return shortened(printable(text), longest)

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from hexcache.files import write_whole
 from hexcache.messages import Outcome
-from hexcache.records.answers import Answer
+from hexcache.records.answers import Answer, short
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ _DAY_MINUTES = 1440
 # A day, and the hour that has begun.
 _KEPT_MINUTES = _DAY_MINUTES + 60
 _RECENT = 200
+_INCIDENTS = 50
+_DAY = 86400.0
 # So many misses of a kind are enough to know how long one takes; after that, later ones count more.
 _MISSES = 500
 # Served from the store; and what wasn't, but could have been.
@@ -102,6 +104,16 @@ class Recent:
     detail: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Incident:
+    """Something that was not served, because it failed `check` (see Observer), in printable
+    words."""
+
+    at: float
+    check: str
+    subject: str
+
+
 class History:
     """An Observer. `clock`: seconds since the epoch. Who has one writes what `encoded` gives, now
     and then and at the end."""
@@ -111,6 +123,7 @@ class History:
         self._clock = clock
         self._minutes: dict[int, Bucket] = {}
         self._recent: deque[Recent] = deque(maxlen=_RECENT)
+        self._incidents: deque[Incident] = deque(maxlen=_INCIDENTS)
         # By kind: how many misses, and how long they took together.
         self._misses: dict[str, tuple[float, float]] = {}
         self._failing = False
@@ -162,6 +175,15 @@ class History:
     def fetched(self, size: int) -> None:
         self._now().fetched += size
 
+    def refused(self, check: str, subject: str) -> None:
+        self._changed = True
+        self._incidents.append(Incident(at=self._clock(), check=check, subject=short(subject)))
+
+    def incidents(self) -> list[Incident]:
+        """What failed a check in the last 24 hours, the newest first; of a flood only the last."""
+        since = self._clock() - _DAY
+        return [each for each in reversed(self._incidents) if each.at > since]
+
     def recent(self) -> list[Recent]:
         """The last requests, the newest first."""
         return list(reversed(self._recent))
@@ -202,9 +224,11 @@ class History:
             if minute not in self._rows:
                 self._rows[minute] = _compact(_row(minute, bucket))
         recent = [[getattr(each, name) for name in Recent.__slots__] for each in self._recent]
+        incidents = [[each.at, each.check, each.subject] for each in self._incidents]
         return (
             f'{{"format":{_FORMAT},"minutes":[{",".join(self._rows.values())}],'
-            f'"recent":{_compact(recent)},"misses":{_compact(self._misses)}}}'
+            f'"recent":{_compact(recent)},"misses":{_compact(self._misses)},'
+            f'"incidents":{_compact(incidents)}}}'
         ).encode()
 
     def write(self, content: bytes) -> None:
@@ -289,6 +313,11 @@ class History:
             self._recent.append(Recent(**fields))
         for kind, (count, total) in content["misses"].items():
             self._misses[kind] = (_number(count), _number(total))
+        # None in a file of an earlier version.
+        for at, check, subject in content.get("incidents", []):
+            self._incidents.append(
+                Incident(at=_number(at), check=_text(check), subject=_text(subject))
+            )
         self._forget()
 
 

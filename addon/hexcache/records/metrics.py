@@ -18,11 +18,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from hexcache import __version__
+from hexcache.records.answers import STORED
 from hexcache.records.telemetry import Telemetry
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-# A stored body that isn't what was stored.
-_STORED = "stored"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ class _Families(Collector):
             "Bodies that failed a check and were not served, or served no longer",
             labels=["check"],
         )
-        for check, count in sorted({**told.refusals, _STORED: gauges.damaged}.items()):
+        for check, count in sorted({**told.refusals, STORED: gauges.damaged}.items()):
             checks.add_metric([check], count)
         yield checks
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hexcache.errors import OfflineError, UpstreamError
-from hexcache.records.answers import Answer, Observer
+from hexcache.records.answers import STORED, Answer, Observer
 
 # Upper limits in seconds: a hit takes one millisecond, a release over a bad line a minute.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
@@ -59,7 +59,7 @@ class Distribution:
 
 
 class Telemetry:
-    """One per process. `monotonic` is in seconds. Nothing here knows a package's name."""
+    """One per process. `monotonic` is in seconds. Nothing here remembers a package's name."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -92,9 +92,16 @@ class Telemetry:
         for observer in self._observers:
             observer.fetched(size)
 
-    def refused(self, check: str) -> None:
-        """A body failed a check (VerificationError.check), wherever it came from."""
+    def refused(self, check: str, subject: str) -> None:
+        """What came as `subject` failed a check (VerificationError.check)."""
         self.refusals[check] += 1
+        for observer in self._observers:
+            observer.refused(check, subject)
+
+    def damaged(self, subject: str) -> None:
+        """A stored body isn't what was stored: the store counts these."""
+        for observer in self._observers:
+            observer.refused(STORED, subject)
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:

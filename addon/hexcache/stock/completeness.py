@@ -26,11 +26,13 @@ _NO_LIST = (
 @dataclass(frozen=True)
 class Gap:
     """Something that a client would ask for and not get. `subject` names it, `line` is the lock
-    file's, from 1; 0 where there is none."""
+    file's, from 1; 0 where there is none. `is_disagreement`: a client with this lock file refuses
+    what the registry names (see `disagreement`), so that fetching it is of no use."""
 
     subject: str
     why: str
     line: int
+    is_disagreement: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _look_at_release(
             yield Gap(str(tarball), why, locked.line)
         return
     if why := disagreement(locked, release):
-        yield Gap(str(tarball), why, locked.line)
+        yield Gap(str(tarball), why, locked.line, is_disagreement=True)
     elif library.entry(tarball) and not library.tarball(locked.name, locked.version):
         why = "what is stored is no longer what the registry names"
         yield Gap(str(tarball), why, locked.line)

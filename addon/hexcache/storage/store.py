@@ -38,7 +38,7 @@ from hexcache.storage.pins import Pins
 from hexcache.storage.rows import Rows
 from hexcache.storage.spool import Spool, Spools
 from hexcache.storage.sweeping import Swept, expendable
-from hexcache.storage.writing import Writing, guarded
+from hexcache.storage.writing import Probe, Writing, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ _HASH_IN_PLACE = 128 * 2**10
 _EVICT_TO = 0.95
 # Descriptions kept in memory, about 1 kB each.
 _REMEMBERED = 50_000
-# How often whoever asks may make the disk work, in seconds.
-_PROBE_EVERY = 1.0
 # How often what is left over is looked for.
 _TIDY_EVERY = 86400.0
 
@@ -65,6 +63,7 @@ class Store:
         limit: int,
         clock: Callable[[], float],
         trust: str,
+        on_damage: Callable[[Entry], None],
     ) -> None:
         self._cache, self._lock, self.loss = opened  # the loss until somebody has told it
         self._trust = trust
@@ -78,9 +77,9 @@ class Store:
         self.pins = Pins.load(directory)
         self._spools = Spools(directory / PARTIAL)
         self._tidied_at = clock()
-        self._probed_at = -_PROBE_EVERY
         self._writing = Writing()
-        self._problem: str | None = None
+        self._probe = Probe(directory / PARTIAL / "probe", clock)
+        self._on_damage = on_damage
         self.evictions = 0
         self.damaged = 0
 
@@ -93,11 +92,13 @@ class Store:
         clock: Callable[[], float],
         trust: str = "",
         put_aside: bool = True,
+        on_damage: Callable[[Entry], None] = lambda _: None,
     ) -> Store:
         """See `open_directory`. `trust` names what vouches for what is stored; entries that were
-        stored under another trust are as if they weren't there. Raises StoreError."""
+        stored under another trust are as if they weren't there. `on_damage` hears of bodies that
+        aren't what was stored. Raises StoreError."""
         opened = open_directory(directory, now=clock(), put_aside=put_aside)
-        return cls(directory, opened, limit=limit, clock=clock, trust=trust)
+        return cls(directory, opened, limit=limit, clock=clock, trust=trust, on_damage=on_damage)
 
     async def close(self) -> None:
         """Write what is only in memory and let go of the directory."""
@@ -144,7 +145,7 @@ class Store:
             if good:
                 return FileBody(value, 0, entry.size)
         if drop:
-            self.damaged += 1
+            self._count_damage(entry)
             logger.warning("the stored copy of %s is damaged or gone: dropped", entry.key)
             with contextlib.suppress(StoreError):
                 await self.discard(entry)
@@ -201,6 +202,7 @@ class Store:
     async def quarantine(self, entry: Entry, why: str) -> None:
         """The same for one that isn't what it should be: it is kept, out of everybody's way."""
         await self._in_thread(self._quarantine, entry, why)
+        self._count_damage(entry)
 
     async def sweep(self, unwanted: Collection[Entry] = (), *, dry: bool = False) -> Swept:
         """Delete `unwanted` entries, what can't be read or is of another trust, and if it is still
@@ -255,15 +257,7 @@ class Store:
     async def check_writable(self) -> None:
         """Write something. Raises StoreError if that fails. Asked again soon, it only repeats what
         it found."""
-        now = self._clock()
-        if not 0 <= now - self._probed_at < _PROBE_EVERY:
-            self._probed_at, self._problem = now, None
-            try:
-                await self._in_thread(_probe, self._directory / PARTIAL / "probe")
-            except StoreError as error:
-                self._problem = str(error)
-        if self._problem is not None:
-            raise StoreError(self._problem)
+        await self._probe.check(self._in_thread)
 
     def statistics(self) -> dict[str, int]:
         """`bytes` on disk, `limit`, `evictions` and `damaged` since the start."""
@@ -273,6 +267,10 @@ class Store:
             "evictions": self.evictions,
             "damaged": self.damaged,
         }
+
+    def _count_damage(self, entry: Entry) -> None:
+        self.damaged += 1
+        self._on_damage(entry)
 
     # What follows runs in the store's thread, except the reads.
 
@@ -334,7 +332,6 @@ class Store:
         finally:
             if body is not None and not isinstance(body, bytes):
                 body.close()
-        self.damaged += 1
         self._discard([entry])
 
     def _sweep(
@@ -381,9 +378,3 @@ class Store:
 def _same(entry: Entry, other: Entry | None) -> bool:
     """Whether they have the same body."""
     return other is not None and entry.sha256 == other.sha256
-
-
-def _probe(path: Path) -> None:
-    # A page: an empty file can be had on a full disk.
-    path.write_bytes(bytes(4096))
-    path.unlink()

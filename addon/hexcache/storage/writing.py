@@ -1,18 +1,50 @@
-"""Writing, and saying when it doesn't go any more."""
+"""Whether the disk takes what is written, and what is said where it doesn't."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import diskcache
 
-from hexcache.errors import StoreError
+from hexcache.errors import StoreError, reason_of
 
 logger = logging.getLogger(__name__)
+
+# How often whoever asks may make the disk work, in seconds.
+_PROBE_EVERY = 1.0
+
+
+class Probe:
+    """Writes a file at `path` to see whether that can be done. `clock`: in seconds."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._asked_at = -_PROBE_EVERY
+        self._problem: StoreError | None = None
+
+    async def check(self, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        """Raises StoreError. Asked again soon, it only repeats what it found."""
+        now = self._clock()
+        if not 0 <= now - self._asked_at < _PROBE_EVERY:
+            self._asked_at, self._problem = now, None
+            try:
+                await in_thread(self._write)
+            except StoreError as error:
+                self._problem = error
+        if self._problem is not None:
+            raise StoreError(str(self._problem), reason=self._problem.reason)
+
+    def _write(self) -> None:
+        # A page: an empty file can be had on a full disk.
+        self._path.write_bytes(bytes(4096))
+        self._path.unlink()
 
 
 class Writing:
@@ -38,9 +70,10 @@ class Writing:
 
 
 def guarded[T](function: Callable[..., T], *args: Any) -> T:
-    """Call it. Raises StoreError for what a disk or a database does."""
+    """What it returns; StoreError for what the disk or the database refuses."""
     try:
         return function(*args)
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise StoreError(f"the store can't be written: {reason}") from None
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else reason_of(error)
+        raise StoreError(f"the store can't be written: {reason}", reason=reason) from None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hexcache.assembly import Parts
 from hexcache.engine.landing import Fetch
-from hexcache.labels import label_of
 from hexcache.messages import Outcome
 from hexcache.monitoring.page import charts, words
 from hexcache.monitoring.page.charts import Chart
+from hexcache.monitoring.page.setup import Section
+from hexcache.monitoring.page.state import savings, state_of, warnings
 from hexcache.monitoring.status import Readiness
 from hexcache.records.history import Bucket, Recent
-from hexcache.settings import UpstreamSettings
 
 _SHOWN = 30
 # What the bars of the requests are made of, from below.
@@ -27,15 +27,18 @@ _COLOURS = {
     Outcome.ERROR: "bad",
 }
 
-
-@dataclass(frozen=True)
-class State:
-    """`colour`: good, warn, bad or off."""
-
-    colour: str
-    title: str
-    sentence: str
-    details: tuple[str, ...] = ()
+# What the words of the last requests mean.
+_OUTCOMES = (
+    (Outcome.HIT, "from this cache at once"),
+    (Outcome.REVALIDATED, "the same, after Hex said that it is current"),
+    (Outcome.STALE, "the same, because Hex couldn't be asked"),
+    (Outcome.OFFLINE, "the same or nothing, because the offline flag is set"),
+    (Outcome.MISS, "fetched for this client"),
+    (Outcome.COALESCED, "fetched, together with others who asked at the same time"),
+    (Outcome.PASSED, "handed on to Hex and not kept"),
+    (Outcome.ERROR, "no answer could be had"),
+    (Outcome.ABORTED, "the client hung up before its end"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,16 @@ class Period:
 
 @dataclass(frozen=True)
 class Line:
+    """`full_detail` is empty where `detail` says all of it."""
+
     subject: str
     outcome: str
     colour: str
     detail: str
+    full_detail: str
     size: str
     took: str
-    ago: str
+    when: words.Moment
     client: str
 
 
@@ -71,63 +77,26 @@ class Incoming:
     text: str
 
 
-def overview(parts: Parts, readiness: Readiness) -> dict[str, Any]:
-    """The values of the template."""
+def overview(parts: Parts, readiness: Readiness, steps: Sequence[Section]) -> dict[str, Any]:
+    """The values of the template. `steps` lead a first client here: shown until one has asked."""
     history = parts.history
     hour, day = history.last_hour(), history.last_day()
+    recent = history.recent()
+    whole_day = history.total(day)
     now = parts.clock()
+    state = state_of(readiness, parts.settings.upstream, now)
     return {
-        "state": state_of(readiness, parts.settings.upstream),
-        "tiles": _tiles(parts, history.total(hour), history.total(day)),
+        "state": state,
+        "savings": f"{savings(whole_day)} {state.note}" if state.colour != "bad" else "",
+        "warnings": warnings(history.incidents(), now),
+        "welcome": [] if recent or whole_day.requests else steps,
+        "tiles": _tiles(parts, history.total(hour), whole_day),
         "hour": _period(hour),
         "day": _period(day),
         "fetching": [_incoming(each) for each in parts.engine.fetches()],
-        "recent": [_line(each, now) for each in history.recent()[:_SHOWN]],
+        "recent": [_line(each, now) for each in recent[:_SHOWN]],
+        "outcomes": _OUTCOMES,
     }
-
-
-def state_of(readiness: Readiness, upstream: UpstreamSettings) -> State:
-    """What somebody wants to know first."""
-    if readiness.why:
-        return State("bad", "Not working", f"Clients can't be answered: {readiness.why}")
-    if readiness.offline:
-        return State(
-            "off",
-            "Offline",
-            "Offline, because the offline flag is set.",
-            (
-                "What is stored is served as if fresh; nothing is asked of Hex. "
-                "hexcache offline off ends it.",
-            ),
-        )
-    down = {name: each for name, each in readiness.upstream.items() if not each["up"]}
-    if not down:
-        upstreams = " and ".join(readiness.upstream)
-        return State("good", "Online", "Online: all is well.", (f"Asks {upstreams}.",))
-    since = max(float(str(each["since"] or 0)) for each in down.values())
-    verb = "is" if len(down) == 1 else "are"
-    return State(
-        "warn",
-        "Degraded",
-        f"Degraded for {words.span(since)}: {' and '.join(down)} {verb} down.",
-        (
-            *(f"Because {each['why']}." for each in down.values()),
-            *_consequences(set(down), upstream),
-        ),
-    )
-
-
-def _consequences(down: set[str], upstream: UpstreamSettings) -> Iterator[str]:
-    for bases, what in ((upstream.repo, "packages"), (upstream.builds, "mix's own tools")):
-        labels = {label_of(base) for base in bases}
-        if labels <= down:
-            yield (
-                f"Of {what}, what is stored is served; the rest is answered with an error until "
-                "the line is back, which is noticed within seconds."
-            )
-        elif labels & down:
-            others = " and ".join(sorted(labels - down))
-            yield f"Nobody misses anything: {what} come from {others}."
 
 
 def _tiles(parts: Parts, hour: Bucket, day: Bucket) -> list[Tile]:
@@ -142,7 +111,7 @@ def _tiles(parts: Parts, hour: Bucket, day: Bucket) -> list[Tile]:
             f"{words.number(day.hits)} of {words.counted(asked, 'request')} in 24 hours",
         ),
         Tile(
-            "Not downloaded",
+            "Download saved",
             words.size(spared),
             f"{words.size(day.served)} served, {words.size(day.fetched)} fetched in 24 hours",
         ),
@@ -198,14 +167,16 @@ def _split(bucket: Bucket) -> tuple[float, float, float]:
 
 def _line(recent: Recent, now: float) -> Line:
     colours: dict[str, str] = {str(outcome): colour for outcome, colour in _COLOURS.items()}
+    short = words.shortened_checksums(recent.detail)
     return Line(
         subject=recent.subject,
         outcome=recent.outcome if recent.status < 400 else f"{recent.outcome} {recent.status}",
         colour="bad" if recent.status >= 500 else colours.get(recent.outcome, ""),
-        detail=recent.detail,
+        detail=short,
+        full_detail="" if short == recent.detail else recent.detail,
         size=words.size(recent.size),
         took=words.duration(recent.seconds),
-        ago=words.ago(now - recent.at),
+        when=words.since(recent.at, now),
         client=recent.client,
     )
 

@@ -32,6 +32,8 @@ _COPIES = {
     Copy.UNVOUCHED: ("stored, without a registry entry", "warn"),
     Copy.MISSING: ("not stored", ""),
 }
+# By Advisory.severity; bad where it isn't said.
+_SEVERITIES: dict[int | None, str] = {0: "", 1: "", 2: "warn", 3: "bad", 4: "worst"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Row:
     versions: str
     badges: tuple[Badge, ...]
     size: str
-    registry_age: str
-    used: str
+    registry_age: words.Moment
+    used: words.Moment
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ReleaseRow:
     colour: str
     badges: tuple[Badge, ...]
     retired: str
-    published: str
+    published: words.Moment | None
     dependencies: str
     checksum: str
 
@@ -68,6 +70,7 @@ class AdvisoryLine:
 
     id: str
     severity: str
+    colour: str
     summary: str
     link: str
 
@@ -135,10 +138,10 @@ def _row(package: StoredPackage, now: float) -> Row:
         versions=shown,
         badges=tuple(_badges_of_package(package)),
         size=words.size(package.bytes),
-        registry_age=_ago(now, package.entry.checked_at, "not known")
-        if package.entry
-        else "not stored",
-        used=_ago(now, package.used_at, "not yet"),
+        registry_age=(
+            words.since(package.entry.checked_at, now) if package.entry else words.NOT_STORED
+        ),
+        used=words.since(package.used_at, now, "not yet"),
     )
 
 
@@ -158,16 +161,13 @@ def _about(package: StoredPackage, now: float) -> str:
         return f"No registry entry is stored. {words.size(package.bytes)} in all."
     source = label_of(package.entry.base) or "unknown"
     believed = "" if package.package else " It can't be believed: run hexcache verify."
-    current = _ago(now, package.entry.checked_at, "at a time that isn't known")
-    used = f"last used {_ago(now, package.used_at, '')}" if package.used_at else "not used yet"
+    checked, used_at = package.entry.checked_at, package.used_at
+    current = words.ago(now - checked) if checked else "at a time that isn't known"
+    used = f"last used {words.ago(now - used_at)}" if used_at else "not used yet"
     return (
         f"Registry entry from {source}, current {current}. "
         f"{words.size(package.bytes)} in all, {used}.{believed}"
     )
-
-
-def _ago(now: float, at: float | None, unknown: str) -> str:
-    return words.ago(now - at) if at else unknown
 
 
 def _advisories(releases: Any) -> Iterator[AdvisoryLine]:
@@ -179,6 +179,7 @@ def _advisories(releases: Any) -> Iterator[AdvisoryLine]:
         yield AdvisoryLine(
             id=advisory.id,
             severity=advisory.severity_name or "advisory",
+            colour=_SEVERITIES.get(advisory.severity, "bad"),
             summary=advisory.summary,
             link=_web_link(advisory.html_url),
         )
@@ -201,7 +202,7 @@ def _release(version: str, release: Release | None, stored: StoredRelease | None
         colour=colour,
         badges=tuple(_badges(release, stored)),
         retired=": ".join(filter(None, (retired.reason_name, retired.message))) if retired else "",
-        published=words.date(release.published_at) if release and release.published_at else "",
+        published=words.day(release.published_at) if release else None,
         dependencies=", ".join(
             f"{each.package} {each.requirement}{' (optional)' if each.optional else ''}"
             for each in (release.dependencies if release else ())

@@ -1,4 +1,4 @@
-"""Templates into answers. Everything that a registry or a client named is escaped."""
+"""Templates into answers. What a registry or a client named is escaped and printable."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from typing import Any
 
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
 from hexcache import __version__
+from hexcache.printing import printable
 
 STATIC = {
     "style.css": "text/css",
     "page.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+
+
+def _shown(value: object) -> object:
+    """What a template puts in: none of it turns the page's text around (U+202E and its like), or
+    hides in it. Lines stay lines."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 class Pages:
@@ -31,6 +41,7 @@ class Pages:
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
+            finalize=_shown,
         )
 
     def answer(

@@ -14,17 +14,21 @@ from hexcache.assembly import Parts
 from hexcache.errors import HexcacheError, LockFileError
 from hexcache.locks import lockfiles
 from hexcache.monitoring.page import setup
+from hexcache.monitoring.page.check import verdict_on
 from hexcache.monitoring.page.hosts import host_of
 from hexcache.monitoring.page.overview import overview
 from hexcache.monitoring.page.packages import package_view, packages_view
 from hexcache.monitoring.page.rendering import STATIC, Pages
 from hexcache.monitoring.status import Readiness
+from hexcache.printing import shortened
 from hexcache.resources import LOCAL_HOST
 from hexcache.stock import completeness
 from hexcache.storage.library import Library
 
 # As lockfiles.parse takes it, with what a form puts around it.
 MAX_UPLOAD = 2 * 2**20
+# Of the set-up, for somebody who has just begun.
+_FIRST_STEPS = ("ca", "mix")
 
 
 class Page:
@@ -56,10 +60,13 @@ class Page:
                 web.get(f"/static/{name}", _static(self._pages.files[name], kind))
                 for name, kind in STATIC.items()
             ),
+            # The last: whatever has no page.
+            web.get("/{path:.*}", self._nowhere),
         ]
 
-    async def _front(self, _: web.Request) -> web.Response:
-        values = overview(self._parts, await self._readiness())
+    async def _front(self, request: web.Request) -> web.Response:
+        steps = [each for each in self._sections(request) if each.id in _FIRST_STEPS]
+        values = overview(self._parts, await self._readiness(), steps)
         return self._pages.answer("overview", here="/", **values)
 
     async def _packages(self, request: web.Request) -> web.Response:
@@ -72,29 +79,31 @@ class Page:
         name = request.match_info["name"]
         found = await self._from_library(package_view, name)
         if found is None:
-            return self._pages.answer(
-                "message",
-                status=404,
-                title="Not here",
-                text=f"Nothing is stored of a package {name!r}.",
-            )
+            return self._not_here(f"Nothing is stored of a package {name!r}.")
         return await self._aside(
             lambda: self._pages.answer("package", here="/packages", package=found)
         )
 
+    async def _nowhere(self, request: web.Request) -> web.Response:
+        return self._not_here(f"There is no page {shortened(request.path, 100)!r}.")
+
+    def _not_here(self, text: str) -> web.Response:
+        return self._pages.answer("message", status=404, title="Not here", text=text)
+
     async def _setup(self, request: web.Request) -> web.Response:
-        host = host_of(request.host)
-        host = None if host == LOCAL_HOST else host
         listens = self._settings.listen.proxy
-        port = request.url.port or 80
         return self._pages.answer(
             "setup",
             here="/setup",
-            sections=list(setup.sections(self._settings, host, port)),
-            reachable=setup.is_reachable(listens, host),
+            sections=self._sections(request),
+            reachable=setup.is_reachable(listens, _called(request)),
             listens=listens,
             port=listens.port,
         )
+
+    def _sections(self, request: web.Request) -> list[setup.Section]:
+        port = request.url.port or 80
+        return list(setup.sections(self._settings, _called(request), port))
 
     async def _ask_check(self, _: web.Request) -> web.Response:
         return self._answer_check()
@@ -108,10 +117,11 @@ class Page:
             return self._answer_check(problem=str(error), status=400)
         except HexcacheError as error:
             return self._answer_check(problem=str(error), status=503)
-        return await self._aside(lambda: self._answer_check(name=name, result=result))
+        verdict = verdict_on(name, result)
+        return await self._aside(lambda: self._answer_check(verdict=verdict))
 
     def _answer_check(self, *, status: int = 200, **values: Any) -> web.Response:
-        empty = {"problem": "", "result": None, "name": ""}
+        empty = {"problem": "", "verdict": None}
         return self._pages.answer("check", here="/check", status=status, **{**empty, **values})
 
     async def _aside[T](self, work: Callable[[], T]) -> T:
@@ -123,6 +133,12 @@ class Page:
             return await self._aside(lambda: view(self._library, *arguments))
         except HexcacheError as error:
             raise web.HTTPServiceUnavailable(text=f"{error}\n") from None
+
+
+def _called(request: web.Request) -> str | None:
+    """What the browser calls this machine; None behind the proxy, where nothing has an address."""
+    host = host_of(request.host)
+    return None if host == LOCAL_HOST else host
 
 
 async def _uploaded(request: web.Request) -> tuple[str, str]:

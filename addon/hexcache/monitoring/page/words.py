@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+_CHECKSUM = re.compile(r"\b[0-9A-Fa-f]{40,}\b")
+_CHECKSUM_SHOWN = 12
 _SPANS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -69,6 +73,49 @@ def date(at: float) -> str:
         return ""
 
 
+def shortened_checksums(text: str) -> str:
+    """Enough of each to tell it from another."""
+    return _CHECKSUM.sub(lambda match: f"{match[0][:_CHECKSUM_SHOWN]}…", text)
+
+
 def clock_time(at: float) -> str:
     """Hours and minutes on this machine's clock, from seconds since the epoch."""
     return time.strftime("%H:%M", time.localtime(at))
+
+
+def moment(at: float, now: float) -> str:
+    """A time of day, on this machine's clock; of another day, with that."""
+    then, today = time.localtime(at), time.localtime(now)
+    text = time.strftime("%H:%M", then)
+    return text if then[:3] == today[:3] else f"{text} on {time.strftime('%Y-%m-%d', then)}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`text` is for the eye, `exact` says all of it, `machine` is HTML's datetime."""
+
+    text: str
+    exact: str
+    machine: str
+
+
+NOT_STORED = Moment("not stored", "", "")
+
+
+def since(at: float | None, now: float, unknown: str = "not known") -> Moment:
+    """How long ago that was; `unknown` where there is no such time."""
+    return _moment(at, ago(max(now - at, 0)), None) if at else Moment(unknown, "", "")
+
+
+def day(at: float | None) -> Moment | None:
+    """The day of that; None for what is none."""
+    return _moment(at, text, UTC) if at and (text := date(at)) else None
+
+
+def _moment(at: float, text: str, zone: tzinfo | None) -> Moment:
+    try:
+        then = datetime.fromtimestamp(at, UTC).astimezone(zone)
+    except (ValueError, OverflowError, OSError):
+        return Moment(text, "", "")
+    exact = then.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    return Moment(text, exact, then.isoformat(timespec="seconds"))

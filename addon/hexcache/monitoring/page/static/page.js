@@ -3,7 +3,44 @@
 "use strict";
 
 const EVERY = 5000;
+const COPIED_FOR = 3000;
 let asking = false;
+// By id: each part as the server sent it last.
+const sent = new Map();
+
+function parts(page) {
+  return page.querySelectorAll("#live [data-part]");
+}
+
+// Whether somebody reads it with the keyboard, or has selected something in it.
+function isHeld(part) {
+  if (part.contains(document.activeElement)) return true;
+  const selection = getSelection();
+  return (
+    selection.rangeCount > 0 &&
+    !selection.isCollapsed &&
+    selection.getRangeAt(0).intersectsNode(part)
+  );
+}
+
+function show(fresh) {
+  for (const now of fresh.querySelectorAll("#live [id]")) {
+    const old = document.getElementById(now.id);
+    if (!old) continue;
+    old.className = now.className;
+    old.hidden = now.hidden;
+  }
+  for (const now of parts(fresh)) {
+    const old = document.getElementById(now.id);
+    if (!old || sent.get(now.id) === now.innerHTML || isHeld(old)) continue;
+    sent.set(now.id, now.innerHTML);
+    const { scrollLeft: left = 0, scrollTop: top = 0 } = old.querySelector(".scroll") ?? {};
+    old.replaceChildren(...now.childNodes);
+    old.querySelector(".scroll")?.scrollTo(left, top);
+    copyButtons(old);
+  }
+  document.title = fresh.title;
+}
 
 async function refresh() {
   const live = document.getElementById("live");
@@ -17,18 +54,7 @@ async function refresh() {
     });
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const replacement = fresh.getElementById("live");
-    if (replacement) {
-      // What somebody is reading with the keyboard stays; the rest changes around it.
-      const focused = live.contains(document.activeElement);
-      const parts = focused ? ".state, .tiles, .charts" : "#live";
-      const old = focused ? live.querySelectorAll(parts) : [live];
-      const now = focused ? replacement.querySelectorAll(parts) : [replacement];
-      old.forEach((part, index) => {
-        if (now[index]) part.replaceWith(document.adoptNode(now[index]));
-      });
-      document.title = fresh.title;
-    }
+    if (fresh.getElementById("live")) show(fresh);
     document.getElementById("lost").hidden = true;
   } catch {
     document.getElementById("lost").hidden = false;
@@ -37,17 +63,43 @@ async function refresh() {
   }
 }
 
-function copyButtons() {
-  if (!navigator.clipboard) return;
-  for (const pre of document.querySelectorAll("pre")) {
+async function copy(pre) {
+  // Only there where the address is https: or loopback.
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(pre.textContent);
+      return true;
+    } catch {
+      // Not allowed: as where there is none.
+    }
+  }
+  const selection = getSelection();
+  selection.selectAllChildren(pre);
+  const copied = document.execCommand("copy");
+  // Otherwise it stays selected, for the keyboard.
+  if (copied) selection.removeAllRanges();
+  return copied;
+}
+
+function copyButtons(within) {
+  for (const pre of within.querySelectorAll("pre")) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Copy";
+    const said = document.createElement("span");
+    said.className = "heard";
+    said.setAttribute("role", "status");
+    let timer = 0;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(pre.textContent);
-      button.textContent = "Copied";
+      const text = (await copy(pre)) ? "Copied" : "Selected: press Ctrl+C";
+      button.textContent = said.textContent = text;
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        button.textContent = "Copy";
+        said.textContent = "";
+      }, COPIED_FOR);
     });
-    pre.after(button);
+    pre.after(button, said);
   }
 }
 
@@ -70,8 +122,9 @@ function dropping() {
 }
 
 if (document.getElementById("live")) {
+  for (const part of parts(document)) sent.set(part.id, part.innerHTML);
   setInterval(refresh, EVERY);
   document.addEventListener("visibilitychange", refresh);
 }
-copyButtons();
+copyButtons(document);
 dropping();
