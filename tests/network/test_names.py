@@ -114,3 +114,18 @@ async def test_there_is_an_end_to_the_threads(silent: NameServers) -> None:
     silent.back.set()
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert sum(isinstance(each, socket.gaierror) for each in answers) == 44
+
+
+async def test_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may have few. Later there may be some again."""
+    loop = asyncio.get_running_loop()
+    look_up_apart(loop)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(socket.gaierror):
+            await loop.getaddrinfo("localhost", 443)
+    assert await loop.getaddrinfo("localhost", 443)

@@ -47,12 +47,17 @@ class _Lookups:
         if answer is None:
             if len(self._pending) >= _MOST:
                 raise socket.gaierror(socket.EAI_AGAIN, "too many names are being looked up")
-            answer = self._pending[question] = self._loop.create_future()
-            answer.add_done_callback(functools.partial(self._answered, question))
+            answer = self._loop.create_future()
             # A daemon: nobody waits for it at the end.
-            threading.Thread(
+            asking = threading.Thread(
                 target=self._ask, args=(question, answer), name="look up a name", daemon=True
-            ).start()
+            )
+            try:
+                asking.start()
+            except RuntimeError:  # no more threads: a limit of the container's, say
+                raise socket.gaierror(socket.EAI_AGAIN, "no thread to look it up in") from None
+            self._pending[question] = answer
+            answer.add_done_callback(functools.partial(self._answered, question))
         return await asyncio.shield(answer)
 
     def _answered(self, question: Any, answer: asyncio.Future[Any]) -> None:
